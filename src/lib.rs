@@ -1,0 +1,7 @@
+//! norn turns one `infraspec.yaml` into running software.
+
+pub mod address;
+pub mod provider;
+pub mod secret;
+pub mod spec;
+pub mod state;

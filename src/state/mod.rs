@@ -1,0 +1,83 @@
+//! What norn last knew.
+//!
+//! Here: the records, the [`Store`] that keeps them, the [`Change`]s that are its only writes.
+//! Elsewhere: deciding what to write (`apply::journal`, `apply::recovery`).
+//! Invariants: a store holds one project and one stage; every write is one transaction that
+//! fails unless the lease it names is current; a write costs the same whatever the store holds.
+
+pub mod change;
+pub mod lock;
+pub mod record;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use change::Change;
+pub use lock::{Held, Holder, Lease};
+pub use record::{
+    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
+};
+
+use crate::spec::name::{AppName, ProjectName, StageName};
+
+/// What a store belongs to: one project, one stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    pub project: ProjectName,
+    pub stage: Option<StageName>,
+}
+
+/// Where records are kept. The two implementations give identical traces.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Everything a plan compares with, read in one transaction. A store that was never
+    /// written reads as empty.
+    async fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Brings the schema to this norn's version, names the scope, and takes the lease.
+    /// Waits at most `wait` for another holder; zero means try once.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] names the holder.
+    async fn lock(&self, holder: &Holder, wait: Duration) -> Result<Lease, StoreError>;
+
+    /// Prolongs the lease by its time to live.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another took it over or it ran out.
+    async fn renew(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Gives the lease back. A lease that was lost already is no error.
+    async fn unlock(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Makes all `changes` or none, in one transaction that first proves the lease. Times are
+    /// the database's clock.
+    async fn write(&self, lease: &Lease, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// The newest deployments with their step logs, newest first.
+    async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError>;
+}
+
+/// What can go wrong with a store. Each names the store and how to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the state in {place} is locked by {held}")]
+    Locked { place: String, held: Box<Held> },
+    #[error("the lock on the state was lost: {reason}")]
+    LeaseLost { reason: String },
+    #[error("the state in {place} belongs to {theirs}, not to {ours}")]
+    OtherScope { place: String, theirs: String, ours: String },
+    #[error("the state in {place} was written by a newer norn (schema {found}, this one knows {known})")]
+    Newer { place: String, found: u32, known: u32 },
+    #[error("the state in {place} has an older schema ({found}, this norn writes {known})")]
+    Older { place: String, found: u32, known: u32 },
+    #[error("{place} is no state of norn: {why}")]
+    Foreign { place: String, why: String },
+    #[error("the state in {place} cannot be written: {why}")]
+    ReadOnly { place: String, why: String },
+    #[error("no space is left for the state in {place}")]
+    Full { place: String },
+    #[error("the state in {place} cannot be used while {doing}: {why}")]
+    Broken { place: String, doing: &'static str, why: String },
+}

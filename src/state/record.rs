@@ -1,0 +1,175 @@
+//! The records of a store, as the rest of norn works with them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::lock::{Held, ProcessIdentity};
+use crate::address::Address;
+use crate::secret::Secret;
+use crate::spec::name::AppName;
+
+/// Everything one plan compares with.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Whether a store was there at all.
+    pub exists: bool,
+    /// The store's random key, for HMACs of values that are not kept (64 hex digits).
+    pub key: Option<Secret>,
+    pub resources: BTreeMap<Address, Record>,
+    /// Every deployment without its step logs, oldest first.
+    pub deployments: Vec<Deployment>,
+    pub forges: BTreeMap<AppName, Forge>,
+    /// Runs that have not ended, oldest first.
+    pub runs: Vec<Run>,
+    /// Operations of runs that have not ended.
+    pub operations: Vec<Journaled>,
+    /// Steps whose intent is written and whose outcome is not.
+    pub pending: Vec<PendingStep>,
+    pub lock: Option<Held>,
+}
+
+/// What is known of one resource: the definition or release that was put live last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The body in its stored format (`state::format`).
+    pub body: serde_json::Value,
+    /// SHA-256 of the body's canonical JSON; a plan's precondition.
+    pub digest: String,
+    /// Whether destroying it is refused.
+    pub protected: bool,
+}
+
+macro_rules! statuses {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($variant,)*
+        }
+
+        impl $name {
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $text,)*
+                }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some($name::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// The seed's statuses of a `deployments` row.
+    DeploymentStatus {
+        Queued = "queued",
+        Building = "building",
+        Testing = "testing",
+        Snapshotting = "snapshotting",
+        Migrating = "migrating",
+        Deploying = "deploying",
+        Deployed = "deployed",
+        Failed = "failed",
+        RolledBack = "rolled_back",
+    }
+}
+
+impl DeploymentStatus {
+    /// Whether the attempt has ended.
+    pub fn settled(self) -> bool {
+        matches!(self, Self::Deployed | Self::Failed | Self::RolledBack)
+    }
+}
+
+statuses! {
+    /// The seed's statuses of a `forge_states` row.
+    ForgeStatus {
+        Unforged = "unforged",
+        Forging = "forging",
+        Forged = "forged",
+        ForgeFailed = "forge_failed",
+        TearingDown = "tearing_down",
+    }
+}
+
+/// One `deployments` row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    pub id: String,
+    pub app: AppName,
+    pub commit_sha: String,
+    pub image_tag: String,
+    pub status: DeploymentStatus,
+    /// Empty where the caller did not ask for logs.
+    pub steps: Vec<StepLog>,
+    /// Empty where there is none, as in v1.
+    pub error: String,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One `forge_states` row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forge {
+    pub status: ForgeStatus,
+    pub resources: serde_json::Value,
+    pub error: String,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One entry of a `steps` column, in the seed's format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepLog {
+    pub step: String,
+    /// Deploys: `deployed`, `failed`, `skipped`. Forges: `running`, `completed`, `skipped`, `failed`.
+    pub status: String,
+    pub duration_ms: u64,
+    pub output: String,
+}
+
+/// One `norn_runs` row: a process that changes, or changed, this store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub id: String,
+    pub who: String,
+    pub process: ProcessIdentity,
+    pub reason: String,
+    pub token: u64,
+    pub started_at: Timestamp,
+    pub heartbeat_at: Timestamp,
+}
+
+/// One `norn_operations` row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journaled {
+    pub id: String,
+    pub run: String,
+    pub address: Address,
+    /// What was being done, such as `deploy`.
+    pub action: String,
+    /// What the operation would make current, in the stored format; recovery records it where
+    /// the world shows that it came to pass.
+    pub intent: serde_json::Value,
+}
+
+/// A `norn_steps` row that has no outcome yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingStep {
+    pub id: String,
+    pub operation: String,
+    pub step: String,
+    /// The idempotency key that the call carries.
+    pub key: String,
+    /// What recovery must look for, such as a child's process group.
+    pub detail: serde_json::Value,
+}
