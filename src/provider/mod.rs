@@ -1,1 +1,4 @@
+//! The outside world, one module per system; the only code that changes it.
+
+pub mod machine;
 pub mod supervise;
