@@ -1,7 +1,9 @@
 //! norn turns one `infraspec.yaml` into running software.
 
 pub mod address;
+pub mod cli;
 pub mod provider;
+pub mod render;
 pub mod secret;
 pub mod spec;
 pub mod state;

@@ -1,1 +1,24 @@
+//! What the user wrote.
+//!
+//! Here: an infraspec from text to checked values, with every problem and its place. The way is
+//! `load` (files, include, stage, defaults) -> `shape` (single values) -> `model` (types) ->
+//! `check` (rules between fields). Elsewhere: what should exist (`desired`).
+//! Invariant: pure; files and variables are given.
+
+mod check;
+mod cycle;
+pub mod load;
+mod merge;
+pub mod model;
 pub mod name;
+pub mod pending;
+pub mod problem;
+pub mod reference;
+pub mod schema;
+pub mod shape;
+pub mod source;
+pub mod value;
+mod words;
+pub mod yaml;
+
+pub use check::normal as normal_path;

@@ -1,0 +1,47 @@
+//! The command line: one file per command, each a straight line through the pipeline.
+
+mod args;
+mod failure;
+mod schema;
+mod show_spec;
+mod validate;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+pub use failure::{Exit, Failure};
+
+use crate::render::Printer;
+
+/// Runs norn with the arguments of this process.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // `--help` and `--version` are no errors to clap, but come the same way.
+            let exit = if error.use_stderr() { Exit::Error } else { Exit::Ok };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let printer = Printer::new(args.global.color(), args.global.quiet);
+    match run(args, printer) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            printer.alert(&failure.render(printer.err_color));
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
+    let global = &args.global;
+    match args.command {
+        Command::Validate(options) => validate::run(global, &options, printer),
+        Command::Schema(options) => schema::run(&options, printer),
+        Command::Spec => show_spec::run(global, printer),
+    }
+}

@@ -1,0 +1,192 @@
+//! Where a command works: the spec it is about, the chosen stage, the environment.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::args::Global;
+use super::failure::Failure;
+use crate::provider::files::SpecFolder;
+use crate::render::{Printer, problems};
+use crate::spec::load::{self, Document, Form, Lookup, Staged};
+use crate::spec::name::StageName;
+use crate::spec::problem::Problem;
+use crate::spec::reference::{Absent, AppField, Reference};
+use crate::spec::shape::Use;
+use crate::spec::value::Complaint;
+
+const NAMES: [&str; 2] = ["infraspec.yaml", "infraspec.yml"];
+
+/// A root file and its folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Root {
+    /// Absolute.
+    pub folder: PathBuf,
+    pub file: String,
+}
+
+impl Root {
+    /// The spec that the user named, or the nearest one here or above.
+    pub fn find(global: &Global) -> Result<Self, Failure> {
+        match &global.file {
+            Some(path) => Self::at(path),
+            None => {
+                let here = std::env::current_dir()
+                    .map_err(|error| Failure::new(format!("the current folder cannot be read: {error}")))?;
+                here.ancestors().find_map(Self::within).ok_or_else(|| {
+                    Failure::new(format!("there is no {} here or in a parent folder", NAMES[0]))
+                        .help("write one with `norn init`, or name one with `-f FILE`")
+                })
+            }
+        }
+    }
+
+    /// The spec at a path, which may be its folder.
+    pub fn at(path: &Path) -> Result<Self, Failure> {
+        let absolute = std::path::absolute(path)
+            .map_err(|error| Failure::new(format!("{} cannot be found: {error}", path.display())))?;
+        if absolute.is_dir() {
+            return Self::within(&absolute).ok_or_else(|| {
+                Failure::new(format!("there is no {} in {}", NAMES[0], path.display()))
+                    .help("write one with `norn init`, or name another with `-f FILE`")
+            });
+        }
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let name = absolute.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|_| absolute.exists()) else {
+            return Err(Failure::new(format!("there is no file {}", path.display()))
+                .help("check the path, or write a spec with `norn init`"));
+        };
+        Ok(Self { folder, file: name.to_owned() })
+    }
+
+    fn within(folder: &Path) -> Option<Self> {
+        let file = NAMES.into_iter().find(|name| folder.join(name).is_file())?;
+        Some(Self { folder: folder.to_owned(), file: file.to_owned() })
+    }
+
+    pub fn read(&self) -> Document {
+        load::read(&SpecFolder::new(&self.folder), &self.file)
+    }
+
+    /// The project above that includes this file, if there is one.
+    pub fn included_by(&self) -> Option<Root> {
+        let own = self.folder.join(&self.file).canonicalize().ok()?;
+        self.folder.ancestors().skip(1).find_map(|above| {
+            let root = Self::within(above)?;
+            let document = root.read();
+            let includes = document.form == Form::Project
+                && document.sources.iter().skip(1).any(|file| {
+                    let name = Path::new(&file.path).file_name().unwrap_or_default();
+                    let path = root.folder.join(&file.folder).join(name);
+                    path.canonicalize().is_ok_and(|path| path == own)
+                });
+            includes.then_some(root)
+        })
+    }
+}
+
+/// The variables that references are resolved with: the environment, then `--env-file`.
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    pub fn read(global: &Global) -> Result<Self, Failure> {
+        let mut all = BTreeMap::new();
+        for path in &global.env_file {
+            let text = fs::read_to_string(path)
+                .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
+            for (index, line) in text.lines().enumerate() {
+                let line = line.trim();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let line = line.strip_prefix("export ").unwrap_or(line);
+                let Some((name, value)) = line.split_once('=') else {
+                    let place = format!("{}:{}", path.display(), index + 1);
+                    return Err(Failure::new(format!("{place} is no NAME=value line"))
+                        .help("write one variable a line, comments begin with #"));
+                };
+                all.insert(name.trim().to_owned(), unquote(value.trim()).to_owned());
+            }
+        }
+        // A variable that is no UTF-8 cannot be written into a spec's value.
+        all.extend(
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        );
+        Ok(Self(all))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// What a reference stands for. `port` tells the port of an app of the same project.
+    pub fn lookup(&self, used: &Use, port: &dyn Fn(&str) -> Option<u16>) -> Lookup {
+        match &used.reference {
+            Reference::Variable { name, absent } => match (self.get(name), absent) {
+                (Some(value), Absent::Error) => Lookup::Value(value.to_owned()),
+                (Some(value), _) if !value.is_empty() => Lookup::Value(value.to_owned()),
+                (_, Absent::Default(value)) => Lookup::Value(value.clone()),
+                (_, Absent::Message(message)) => Lookup::Missing(Complaint {
+                    message: format!("{name} is not set: {message}"),
+                    help: format!("set {name} in norn's environment, or in a file given with --env-file"),
+                }),
+                (_, Absent::Error) => Lookup::Missing(Complaint {
+                    message: format!("{name} is not set"),
+                    help: format!("set {name} in norn's environment, or in a file given with --env-file"),
+                }),
+            },
+            Reference::App { app, field } => match (port(app.as_str()), field) {
+                (_, AppField::Host) => Lookup::Value("127.0.0.1".into()),
+                (Some(port), AppField::Port) => Lookup::Value(port.to_string()),
+                (Some(port), AppField::Url) => Lookup::Value(format!("http://127.0.0.1:{port}")),
+                (None, _) => Lookup::Missing(Complaint {
+                    message: format!("app `{app}` has no port"),
+                    help: format!("give `{app}` a `port`"),
+                }),
+            },
+        }
+    }
+}
+
+fn unquote(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
+            return inner;
+        }
+    }
+    value
+}
+
+/// The stage of the document that a command is about.
+pub fn choose_stage(global: &Global, document: &Document) -> Result<Option<StageName>, Failure> {
+    let stages = document.stages();
+    let listed = || stages.iter().map(StageName::as_str).collect::<Vec<_>>().join(", ");
+    match global.stage.clone().or_else(|| document.default_stage()) {
+        Some(stage) if stages.contains(&stage) => Ok(Some(stage)),
+        Some(stage) if stages.is_empty() => Err(Failure::new(format!("the spec has no stage `{stage}`"))
+            .help("it has no stages at all: leave --stage (or NORN_STAGE) out")),
+        Some(stage) => Err(Failure::new(format!("the spec has no stage `{stage}`"))
+            .help(format!("its stages are {}", listed()))),
+        None if stages.is_empty() => Ok(None),
+        None => Err(Failure::new("the spec has stages, and none is chosen")
+            .help(format!("choose with --stage, NORN_STAGE or `defaultStage`: {}", listed()))),
+    }
+}
+
+/// The document for one stage with every reference resolved.
+pub fn resolve(document: &Document, stage: Option<&StageName>, variables: &Variables) -> Staged {
+    let plain = document.stage(stage, None);
+    let port = |app: &str| {
+        let apps = &plain.project.as_ref()?.apps;
+        apps.iter().find(|(name, _)| name.as_str() == app)?.1.port
+    };
+    document.stage(stage, Some(&|used: &Use| variables.lookup(used, &port)))
+}
+
+/// The error of a command that needs a good spec, with every problem shown before.
+pub fn refuse(found: &[Problem], document: &Document, printer: Printer) -> Failure {
+    printer.alert(&problems::human(found, &document.sources, printer.err_color, printer.width));
+    let root = document.sources.iter().next().map_or("the spec", |file| file.path.as_str());
+    Failure::new(format!("{root} cannot be used: {}", problems::summary(found)))
+}

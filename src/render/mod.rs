@@ -1,0 +1,11 @@
+//! What people and scripts read; the only code that prints.
+//!
+//! Here: turning plans, problems, events and records into text and JSON. Elsewhere: making them.
+//! Invariants: stdout is data, stderr is talk; nothing depends on colour; a reader that goes
+//! away (`norn plan | head`) ends no work and is no error.
+
+pub mod document;
+pub mod printer;
+pub mod problems;
+
+pub use printer::Printer;

@@ -1,0 +1,95 @@
+//! Merging trees: a stage over the project, an app over `defaults` (RFC 7396). Every value keeps
+//! the place where it was written.
+
+use super::problem::Problem;
+use super::yaml::{Entry, Kind, Node};
+
+/// `patch` over `base`: maps merge by key, null takes a key out, all else replaces.
+pub fn patch(base: Node, patch: &Node, problems: &mut Vec<Problem>) -> Node {
+    let Kind::Map(changes) = &patch.kind else {
+        warn_of_dropped(&base, patch, problems);
+        return patch.clone();
+    };
+    let (span, mut entries) = match base {
+        Node { span, kind: Kind::Map(entries) } => (span, entries),
+        replaced => {
+            warn_of_dropped(&replaced, patch, problems);
+            (patch.span, Vec::new())
+        }
+    };
+    for change in changes {
+        let at = entries.iter().position(|entry| entry.key == change.key);
+        match (at, &change.value.kind) {
+            (Some(at), Kind::Null) => {
+                entries.remove(at);
+            }
+            (None, Kind::Null) => {}
+            (Some(at), _) => {
+                let base = std::mem::replace(&mut entries[at].value, Node { span, kind: Kind::Null });
+                // A map is added to, so its key stays where it was; what is replaced moves.
+                if base.map().is_none() || change.value.map().is_none() {
+                    entries[at].key_span = change.key_span;
+                }
+                entries[at].value = self::patch(base, &change.value, problems);
+            }
+            (None, _) => {
+                // Nulls inside what is new have nothing to take out.
+                let empty = Node { span: change.value.span, kind: Kind::Map(Vec::new()) };
+                let value = match change.value.kind {
+                    Kind::Map(_) => self::patch(empty, &change.value, problems),
+                    _ => change.value.clone(),
+                };
+                entries.push(Entry { value, ..change.clone() });
+            }
+        }
+    }
+    Node { span, kind: Kind::Map(entries) }
+}
+
+/// A list is replaced whole, which surprises who meant to add to it.
+fn warn_of_dropped(base: &Node, patch: &Node, problems: &mut Vec<Problem>) {
+    let Kind::List(old) = &base.kind else { return };
+    let kept = |item: &Node| match (&patch.kind, item.scalar()) {
+        (Kind::List(new), Some(text)) => new.iter().any(|other| other.scalar() == Some(text)),
+        (Kind::Map(new), Some(text)) => new.iter().any(|entry| entry.key == text),
+        _ => false,
+    };
+    let dropped: Vec<&Node> = old.iter().filter(|item| !kept(item)).collect();
+    let Some(first) = dropped.first() else { return };
+    let names: Vec<&str> = dropped.iter().filter_map(|item| item.scalar()).collect();
+    let what = if names.is_empty() { format!("{} entries", dropped.len()) } else { names.join(", ") };
+    problems.push(
+        Problem::warning("dropped-entries", format!("the stage replaces this list and drops {what}"))
+            .at(patch.span, "the list as the stage has it")
+            .at(first.span, "dropped")
+            .help("a patch replaces lists whole: repeat what is to stay, or write `secrets` and `volumes` as maps, which merge"),
+    );
+}
+
+/// Warns of what a stage sets for all apps, but an app has a value of its own.
+pub fn warn_of_shadowed(tree: &Node, stage: &Node, problems: &mut Vec<Problem>) {
+    let runtime = stage.entry("runtime");
+    let defaults = stage.get("defaults").and_then(Node::map).unwrap_or_default();
+    for app in tree.get("apps").and_then(Node::map).unwrap_or_default() {
+        for setting in defaults.iter().chain(runtime) {
+            shadowed(&app.key, setting, &app.value, problems);
+        }
+    }
+}
+
+fn shadowed(app: &str, setting: &Entry, owner: &Node, problems: &mut Vec<Problem>) {
+    let Some(own) = owner.entry(&setting.key) else { return };
+    if let (Some(inner), Some(_)) = (setting.value.map(), own.value.map()) {
+        inner.iter().for_each(|setting| shadowed(app, setting, &own.value, problems));
+    } else if own.value.kind != setting.value.kind {
+        problems.push(
+            Problem::warning(
+                "shadowed",
+                format!("what the stage sets for `{}` does not reach app `{app}`", setting.key),
+            )
+            .at(setting.key_span, "set for every app here")
+            .at(own.key_span, format!("`{app}` has its own"))
+            .help(format!("set it under `apps.{app}` in the stage, or take the app's own out")),
+        );
+    }
+}

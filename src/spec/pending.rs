@@ -1,0 +1,99 @@
+//! What is accepted because Norn v1 has it, and not done yet.
+//!
+//! The one table of it: a field leaves the table when it works.
+
+use super::load::Staged;
+use super::model::{App, Project, Role, Runtime};
+use super::problem::{Label, Problem};
+use super::yaml::Node;
+
+/// Fields of an app with which nothing is done yet.
+const FIELDS: &[&str] = &[
+    "alerts",
+    "artifacts",
+    "build.dockerfile",
+    "core",
+    "hosts.external",
+    "repo.autoDeploy",
+    "repo.repoWeb",
+    "repo.webhookSecret",
+    "services.events",
+    "services.kv",
+    "services.postgres.migrations",
+    "services.storage",
+    "target",
+    "volumes",
+];
+
+/// What would run an app: its own word, the project's, else what the spec gives it to run.
+pub fn runtime(app: &App, project: &Project) -> Runtime {
+    let build = app.build.as_ref();
+    let image = build.is_some_and(|b| b.dockerfile.is_some() && b.command.is_none());
+    app.runtime.or(project.runtime).unwrap_or(if image { Runtime::Docker } else { Runtime::Process })
+}
+
+/// Why an app is not planned, or nothing where it is.
+pub fn left_out(app: &App, project: &Project) -> Option<String> {
+    match app.role {
+        Role::Cron => return Some("role cron".into()),
+        Role::Function => return Some("role function".into()),
+        Role::Webserver | Role::Worker => {}
+    }
+    match (runtime(app, project), app.runtime.or(project.runtime)) {
+        (Runtime::Process, _) => None,
+        (Runtime::Docker, None) => {
+            Some("runtime docker, because of `build.dockerfile` without `build.command`".into())
+        }
+        (Runtime::Docker, Some(_)) => Some("runtime docker".into()),
+        (Runtime::Kubernetes, _) => Some("runtime kubernetes".into()),
+    }
+}
+
+/// One warning that names everything in the document with which nothing is done.
+pub fn warnings(staged: &Staged) -> Option<Problem> {
+    let project = staged.project.as_ref()?;
+    let apps = staged.tree.get("apps")?;
+    let mut labels = Vec::new();
+    let mut unused: Vec<String> = Vec::new();
+    let mut out = Vec::new();
+    for (name, app) in &project.apps {
+        let Some(entry) = apps.entry(name.as_str()) else { continue };
+        if let Some(why) = left_out(app, project) {
+            labels.push(Label { span: entry.key_span, text: format!("left out: {why}") });
+            out.push(format!("{name} ({why})"));
+            continue;
+        }
+        for field in FIELDS {
+            if let Some(span) = find(&entry.value, field) {
+                labels.push(Label { span, text: "nothing is done with it".into() });
+                unused.push(format!("apps.{name}.{field}"));
+            }
+        }
+    }
+    let mut parts = Vec::new();
+    if !out.is_empty() {
+        parts.push(format!("leaves out {}", out.join(", ")));
+    }
+    if !unused.is_empty() {
+        parts.push(format!("does nothing with {}", unused.join(", ")));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let mut problem = Problem::warning("not-yet", format!("this version {}", parts.join(" and ")));
+    problem.labels = labels;
+    Some(problem.help("these parts of a v1 spec are accepted and wait for a later version of norn"))
+}
+
+fn find(app: &Node, field: &str) -> Option<super::source::Span> {
+    let mut node = app;
+    let mut span = None;
+    for key in field.split('.') {
+        let entry = node.entry(key)?;
+        span = Some(entry.key_span);
+        node = &entry.value;
+    }
+    // `null` and `false` switch nothing on.
+    let off = matches!(node.kind, super::yaml::Kind::Null | super::yaml::Kind::Bool(false));
+    span.filter(|_| !off)
+}

@@ -1,0 +1,223 @@
+//! The JSON Schemas of an infraspec, made from the types of `model`.
+//!
+//! Three are used by `shape` to read files, and one, which joins them, is published for editors.
+//! A patch (a stage, `defaults`) is the same shape with nothing required and null allowed.
+
+use std::sync::OnceLock;
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use super::model::Project;
+
+/// The schemas that files and merged documents are read with.
+pub struct Schemas {
+    /// A root file in the project form.
+    pub project_file: Value,
+    /// A root file in the app form, or one that a project includes.
+    pub app_file: Value,
+    /// The document after include, stage and defaults.
+    pub merged: Value,
+    /// What the references of all three point to.
+    pub defs: Map<String, Value>,
+}
+
+/// The fields of a project that a root in the app form has beside those of its app.
+pub const OF_THE_PROJECT: [&str; 5] = ["project", "state", "postgres", "defaultStage", "stages"];
+const APP_FORM_ONLY: [&str; 2] = ["core", "target"];
+/// What no stage can change: it is read before a stage is chosen.
+const BEFORE_STAGES: [&str; 5] = ["version", "project", "defaultStage", "include", "stages"];
+
+/// The schemas, made once.
+pub fn schemas() -> &'static Schemas {
+    static SCHEMAS: OnceLock<Schemas> = OnceLock::new();
+    SCHEMAS.get_or_init(make)
+}
+
+/// The schema that editors and `norn schema` use: either form.
+pub fn published() -> Value {
+    let schemas = schemas();
+    let mut defs = schemas.defs.clone();
+    defs.insert("ProjectFile".into(), schemas.project_file.clone());
+    defs.insert("AppFile".into(), schemas.app_file.clone());
+    defs.retain(|name, _| name != "App");
+    let mut defs = Value::Object(defs);
+    allow_references(&mut defs);
+    defs["Reference"] = json!({
+        "description": "A reference such as ${NAME}, ${NAME:-default}, ${NAME:?message} or ${apps.NAME.url}.",
+        "type": "string",
+        "pattern": r"\$\{",
+    });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "infraspec",
+        "description": "What norn makes so: a project (project form), or one app (app form).",
+        "type": "object",
+        "if": { "required": ["app"] },
+        "then": { "$ref": "#/$defs/AppFile" },
+        "else": { "$ref": "#/$defs/ProjectFile" },
+        "$defs": defs,
+    })
+}
+
+fn make() -> Schemas {
+    let settings = SchemaSettings::draft2020_12().for_deserialize();
+    let root = settings.into_generator().into_root_schema_for::<Project>();
+    let mut merged = root.to_value();
+    let mut defs = match merged["$defs"].take() {
+        Value::Object(defs) => defs,
+        _ => unreachable!("the project refers to its parts"),
+    };
+    let object = merged.as_object_mut().expect("a schema is an object");
+    object.remove("$defs");
+    object.remove("$schema");
+
+    // In files `role` may come from `defaults`, so only the merged document requires it.
+    let mut app_v1 = defs["App"].clone();
+    app_v1.as_object_mut().expect("a schema is an object").remove("required");
+    defs.insert("AppV1".into(), app_v1.clone());
+    let mut project_app = app_v1.clone();
+    for field in APP_FORM_ONLY {
+        remove_property(&mut project_app, field);
+    }
+    let mut repo = defs["Repo"].clone();
+    remove_property(&mut repo, "repoWeb");
+    defs.insert("ProjectRepo".into(), repo);
+    rename_reference(&mut project_app, "Repo", "ProjectRepo");
+    defs.insert("ProjectApp".into(), project_app);
+
+    let mut project_file = merged.clone();
+    rename_reference(&mut project_file["properties"]["apps"], "App", "ProjectApp");
+
+    let mut stage = project_file.clone();
+    for field in BEFORE_STAGES {
+        remove_property(&mut stage, field);
+    }
+    stage["description"] = "A stage: a merge patch over the project, and what it says of itself.".into();
+    for (name, schema) in defs["StageRules"]["properties"].as_object().expect("it has fields") {
+        stage["properties"][name] = schema.clone();
+    }
+    defs.insert("Stage".into(), stage);
+    make_patch("Stage", &mut defs);
+    make_patch("ProjectApp", &mut defs);
+    project_file["properties"]["defaults"] = json!({ "description": "Merged under every app, included ones too.", "$ref": "#/$defs/ProjectAppPatch" });
+    rename_reference(&mut project_file["properties"]["stages"], "StageRules", "StagePatch");
+    defs["StagePatch"]["properties"]["defaults"] = project_file["properties"]["defaults"].clone();
+    defs.remove("Stage");
+
+    let mut app_file = app_v1;
+    app_file["title"] = "App".into();
+    app_file["properties"]["app"] = merged["properties"]["project"].clone();
+    app_file["properties"]["app"]["description"] = "The app's name, a lowercase DNS label.".into();
+    for field in OF_THE_PROJECT {
+        app_file["properties"][field] = project_file["properties"][field].clone();
+    }
+    app_file["required"] = json!(["app"]);
+    defs.retain(|name, _| name != "AppV1");
+    Schemas { project_file, app_file, merged, defs }
+}
+
+fn remove_property(schema: &mut Value, name: &str) {
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.shift_remove(name);
+    }
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|field| field != name);
+    }
+}
+
+fn rename_reference(schema: &mut Value, from: &str, to: &str) {
+    visit(schema, &mut |object| {
+        if object.get("$ref").is_some_and(|r| *r == format!("#/$defs/{from}")) {
+            object.insert("$ref".into(), format!("#/$defs/{to}").into());
+        }
+    });
+}
+
+/// Adds `<name>Patch`, and the patches of all that it refers to.
+fn make_patch(name: &str, defs: &mut Map<String, Value>) {
+    let patch_name = format!("{name}Patch");
+    if defs.contains_key(&patch_name) {
+        return;
+    }
+    let mut patch = defs[name].clone();
+    let mut references = Vec::new();
+    visit(&mut patch, &mut |object| {
+        // A list, so that a field which is called `required` stays.
+        if object.get("required").is_some_and(Value::is_array) {
+            object.remove("required");
+        }
+        if let Some(Value::String(reference)) = object.get_mut("$ref") {
+            let target = reference.trim_start_matches("#/$defs/").to_owned();
+            *reference = format!("#/$defs/{target}Patch");
+            references.push(target);
+        }
+        for key in ["properties", "patternProperties"] {
+            if let Some(Value::Object(properties)) = object.get_mut(key) {
+                properties.values_mut().for_each(allow_null);
+            }
+        }
+    });
+    defs.insert(patch_name, patch);
+    for reference in references {
+        make_patch(&reference, defs);
+    }
+}
+
+fn allow_null(schema: &mut Value) {
+    let null = json!({ "type": "null" });
+    if let Some(Value::Array(options)) = schema.get_mut("anyOf") {
+        if !options.contains(&null) {
+            options.push(null);
+        }
+        return;
+    }
+    let nullable = schema["type"].as_array().is_some_and(|types| types.contains(&json!("null")));
+    if !nullable {
+        let mut inner = schema.take();
+        let description = inner.as_object_mut().and_then(|object| object.shift_remove("description"));
+        *schema = json!({ "anyOf": [inner, null] });
+        if let Some(description) = description {
+            schema["description"] = description;
+        }
+    }
+}
+
+/// Lets every value that is more than plain text be a reference as well.
+fn allow_references(defs: &mut Value) {
+    let reference = json!({ "$ref": "#/$defs/Reference" });
+    visit(defs, &mut |object| {
+        for key in ["properties", "patternProperties"] {
+            let Some(Value::Object(properties)) = object.get_mut(key) else { continue };
+            for schema in properties.values_mut() {
+                let typed = schema["type"]
+                    .as_str()
+                    .into_iter()
+                    .chain(schema["type"].as_array().into_iter().flatten().filter_map(Value::as_str));
+                let scalar = typed.clone().any(|t| ["integer", "number", "boolean"].contains(&t));
+                let checked = typed.clone().any(|t| t == "string")
+                    && (schema.get("pattern").is_some() || schema.get("enum").is_some());
+                if scalar || checked {
+                    let mut inner = schema.take();
+                    let description = inner.as_object_mut().and_then(|o| o.shift_remove("description"));
+                    *schema = json!({ "anyOf": [inner, reference] });
+                    if let Some(description) = description {
+                        schema["description"] = description;
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Calls `edit` on every object of a schema, outer ones first.
+fn visit(schema: &mut Value, edit: &mut dyn FnMut(&mut Map<String, Value>)) {
+    match schema {
+        Value::Object(object) => {
+            edit(object);
+            object.values_mut().for_each(|value| visit(value, edit));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| visit(item, edit)),
+        _ => {}
+    }
+}
