@@ -3,3 +3,4 @@
 pub mod files;
 pub mod machine;
 pub mod supervise;
+pub mod survey;

@@ -7,6 +7,7 @@
 
 mod check;
 mod cycle;
+pub mod init;
 pub mod load;
 mod merge;
 pub mod model;

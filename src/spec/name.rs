@@ -39,6 +39,22 @@ fn dns_label(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// The label closest to `text`: its letters and digits in lower case, with one '-' for whatever
+/// stands between them. `None` where it has none.
+fn nearest_label(text: &str) -> Option<String> {
+    let mut label = String::new();
+    for c in text.chars().map(|c| c.to_ascii_lowercase()) {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            label.push(c);
+        } else if !label.is_empty() && !label.ends_with('-') {
+            label.push('-');
+        }
+    }
+    label.truncate(63);
+    let label = label.trim_end_matches('-');
+    (!label.is_empty()).then(|| label.to_owned())
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -51,6 +67,12 @@ macro_rules! name {
         impl $name {
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The name closest to a text that is none, such as that of a folder; `None` where it
+            /// has neither a letter nor a digit.
+            pub fn nearest(text: &str) -> Option<Self> {
+                nearest_label(text).map(Self)
             }
         }
 
@@ -133,6 +155,24 @@ mod tests {
             (&"a".repeat(64), NameError::TooLong(64)),
         ] {
             assert_eq!(bad.parse::<AppName>(), Err(error), "{bad}");
+        }
+    }
+    #[test]
+    fn the_nearest_name_keeps_letters_and_digits() {
+        let long = "a".repeat(62) + ".b";
+        for (text, name) in [
+            ("web", Some("web")),
+            ("My App_2", Some("my-app-2")),
+            ("@scope/web", Some("scope-web")),
+            ("--x--", Some("x")),
+            ("caf\u{e9}!bar", Some("caf-bar")),
+            ("\u{65e5}\u{672c}", None),
+            ("", None),
+            (&long, Some(&*"a".repeat(62))),
+        ] {
+            let nearest = AppName::nearest(text);
+            assert_eq!(nearest.as_ref().map(AppName::as_str), name, "{text}");
+            assert!(nearest.is_none_or(|name| name.as_str().parse::<AppName>().is_ok()), "{text}");
         }
     }
 }
