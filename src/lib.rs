@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod cli;
+pub mod desired;
 pub mod provider;
 pub mod render;
 pub mod secret;

@@ -6,6 +6,7 @@
 //! fails unless the lease it names is current; a write costs the same whatever the store holds.
 
 pub mod change;
+pub mod format;
 pub mod lock;
 pub mod record;
 

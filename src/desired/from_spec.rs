@@ -1,0 +1,277 @@
+//! From a checked spec to what should exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::{
+    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, Probe, Role, Rollout, Source,
+    Values,
+};
+use crate::secret::Secret;
+use crate::spec;
+use crate::spec::load::{Document, Form, Staged};
+use crate::spec::model::{self, Project, Secrets};
+use crate::spec::name::{AppName, StageName};
+use crate::spec::pending;
+use crate::spec::problem::Problem;
+use crate::spec::reference::Reference;
+use crate::spec::value::{EnvName, TimeSpan};
+
+/// Makes of a resolved stage what should exist. `variable` gives norn's environment, for secrets.
+///
+/// # Errors
+/// Every required secret that is not set, with its place.
+pub fn from_spec(
+    document: &Document,
+    staged: &Staged,
+    stage: Option<&StageName>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Desired, Vec<Problem>> {
+    let project = staged.project.as_ref().expect("the caller refused a spec with problems");
+    let mut values = Values::default();
+    let mut problems = Vec::new();
+    let mut apps = BTreeMap::new();
+    let mut untouched = BTreeMap::new();
+    for (name, written) in &project.apps {
+        if written.deploy == Some(false) {
+            untouched.insert(name.clone(), "it has `deploy: false`".into());
+        } else if let Some(why) = pending::left_out(written, project) {
+            untouched.insert(name.clone(), format!("this version leaves out {why}"));
+        } else {
+            let mut reader =
+                AppReader { document, staged, project, name, written, variable, problems: &mut problems };
+            let (app, app_values) = reader.read();
+            values.0.insert(name.clone(), app_values);
+            apps.insert(name.clone(), app);
+        }
+    }
+    stage_secrets(project, stage, variable, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Desired {
+        project: project.project.clone(),
+        stage: stage.cloned(),
+        protected: project.stage.protected,
+        locked: project.stage.locked,
+        whole: document.form == Form::Project,
+        apps,
+        untouched,
+        values,
+        postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
+    })
+}
+
+fn stage_secrets(
+    project: &Project,
+    stage: Option<&StageName>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, required) in names(project.stage.secrets.as_ref()) {
+        if required && variable(name.as_str()).is_none() {
+            let stage = stage.map_or("", StageName::as_str);
+            problems.push(
+                Problem::error("missing-secret", format!("stage `{stage}` needs {name}, which is not set"))
+                    .help(format!("set {name} in norn's environment, or in a file given with --env-file")),
+            );
+        }
+    }
+}
+
+/// The secrets of a block with whether each must be set.
+fn names(secrets: Option<&Secrets>) -> Vec<(&EnvName, bool)> {
+    match secrets {
+        Some(Secrets::Names(names)) => names.iter().map(|name| (name, true)).collect(),
+        Some(Secrets::Map(map)) => {
+            map.iter().map(|(name, rule)| (name, rule.required.unwrap_or(true))).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+struct AppReader<'a> {
+    document: &'a Document,
+    staged: &'a Staged,
+    project: &'a Project,
+    name: &'a AppName,
+    written: &'a model::App,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl AppReader<'_> {
+    fn read(&mut self) -> (App, BTreeMap<String, Secret>) {
+        let mut values = BTreeMap::new();
+        let definition = self.definition(&mut values);
+        let app = self.written;
+        let services = app.services.as_ref();
+        let rollout = app.rollout.clone().unwrap_or_default();
+        let app = App {
+            name: self.name.clone(),
+            definition,
+            source: self.source(),
+            build: app.build.as_ref().map(build).unwrap_or_default(),
+            migrate: app.migrations.as_ref().map(|migrations| migrations.command.clone()),
+            snapshot: services.and_then(|s| s.postgres.as_ref()).map(|pg| pg.database.to_string()),
+            rollout: Rollout {
+                timeout: span(rollout.timeout.as_ref(), 600),
+                drain: span(rollout.drain.as_ref(), 30),
+            },
+            depends_on: self.depends_on(),
+            was: app.was.clone(),
+            protected: app.protected.unwrap_or(false),
+        };
+        (app, values)
+    }
+
+    fn definition(&mut self, values: &mut BTreeMap<String, Secret>) -> Definition {
+        let app = self.written;
+        let env = self.env(values);
+        let secrets = self.secrets(values);
+        let webserver = app.role == model::Role::Webserver;
+        Definition {
+            role: if webserver { Role::Webserver } else { Role::Worker },
+            command: match app.command.clone().expect("a process app without a command was refused") {
+                model::Command::Shell(text) => Command::Shell(text),
+                model::Command::Exec(argv) => Command::Exec(argv),
+            },
+            env,
+            secrets,
+            port: app.port.filter(|_| webserver),
+            front: match &app.front {
+                Some(model::Front::Switch(false)) => Front::Off,
+                Some(model::Front::On(front)) => Front::On(front.bind.unwrap_or(LOOPBACK)),
+                Some(model::Front::Switch(true)) | None => Front::On(LOOPBACK),
+            },
+            replicas: app.replicas.unwrap_or(1),
+            health: health(app, webserver),
+        }
+    }
+
+    fn env(&self, values: &mut BTreeMap<String, Secret>) -> BTreeMap<String, EnvValue> {
+        let spelled = |key: &EnvName| {
+            let path = ["apps", self.name.as_str(), "env", key.as_str()].map(str::to_owned);
+            self.staged.spelled.get(path.as_slice())
+        };
+        let pair = |(key, value): (&EnvName, &String)| {
+            let value = match spelled(key) {
+                Some(spelling) => {
+                    values.insert(key.to_string(), Secret::new(value));
+                    EnvValue::Reference(spelling.clone())
+                }
+                None => EnvValue::Literal(value.clone()),
+            };
+            (key.to_string(), value)
+        };
+        self.written.env.iter().map(pair).collect()
+    }
+
+    fn secrets(&mut self, values: &mut BTreeMap<String, Secret>) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (secret, required) in names(self.written.secrets.as_ref()) {
+            match (self.variable)(secret.as_str()) {
+                Some(value) => {
+                    values.insert(secret.to_string(), Secret::new(value));
+                    found.insert(secret.to_string());
+                }
+                None if required => {
+                    let app = self.name;
+                    let problem = Problem::error(
+                        "missing-secret",
+                        format!("app `{app}` needs the secret {secret}, which is not set"),
+                    )
+                    .help(format!("set {secret} in norn's environment, or in a file given with --env-file"));
+                    let apps = self.staged.tree.get("apps");
+                    let at = apps.and_then(|apps| apps.get(app.as_str())?.entry("secrets"));
+                    self.problems.push(match at {
+                        Some(entry) => problem.at(entry.key_span, "named here"),
+                        None => problem,
+                    });
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn source(&self) -> Source {
+        let app = self.written;
+        if let Some(repo) = &app.repo {
+            let reference = match (&repo.reference, &repo.branch) {
+                (Some(reference), _) => GitRef::Any(reference.to_string()),
+                (None, Some(branch)) => GitRef::Branch(branch.to_string()),
+                // v1's default.
+                (None, None) => GitRef::Branch("main".into()),
+            };
+            let path = repo.path.as_ref().map(ToString::to_string);
+            return Source::Git { url: repo.url.to_string(), reference, path };
+        }
+        let home = self.staged.home(&self.document.sources, self.name.as_str());
+        let path = app.path.as_ref().map_or(".", |path| path.as_str());
+        let parts = spec::normal_path(home, path).expect("a path that leaves the project was refused");
+        let folder = if parts.is_empty() { ".".to_owned() } else { parts.join("/") };
+        let ignore = app.build.iter().flat_map(|build| &build.ignore).map(ToString::to_string).collect();
+        Source::Local { folder, ignore }
+    }
+
+    /// What is named, and what is referred to.
+    fn depends_on(&self) -> BTreeSet<AppName> {
+        let own = |path: &[String]| {
+            path.first().is_some_and(|p| p == "apps") && path.get(1).is_some_and(|p| p == self.name.as_str())
+        };
+        let referred =
+            self.staged.uses.iter().filter(|used| own(&used.path)).filter_map(|used| match &used.reference {
+                Reference::App { app, .. } => Some(app),
+                Reference::Variable { .. } => None,
+            });
+        let all = self.written.depends_on.iter().chain(referred);
+        let here = |app: &&AppName| *app != self.name && self.project.apps.contains_key(*app);
+        all.filter(here).cloned().collect()
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn build(written: &model::Build) -> Build {
+    Build {
+        command: written.command.clone(),
+        test: written.test.clone(),
+        cache: written.cache.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn health(app: &model::App, webserver: bool) -> Health {
+    let probe = match &app.healthcheck {
+        Some(model::Healthcheck::Path(path)) => {
+            model::HealthProbe { path: Some(path.clone()), ..Default::default() }
+        }
+        Some(model::Healthcheck::Probe(probe)) => (**probe).clone(),
+        None => model::HealthProbe::default(),
+    };
+    let hosts = app.hosts.as_ref();
+    let host = probe
+        .host
+        .as_ref()
+        .or_else(|| hosts.and_then(|h| h.external.as_ref()))
+        .or_else(|| hosts.and_then(|h| h.internal.as_ref()))
+        .map_or_else(|| "localhost".to_owned(), ToString::to_string);
+    let kind = match (&probe.command, &probe.path) {
+        (Some(command), _) => Probe::Command(command.clone()),
+        (None, Some(path)) => Probe::Http { path: path.to_string(), host },
+        (None, None) if webserver => Probe::Tcp,
+        (None, None) => Probe::Lives(Duration::from_secs(5)),
+    };
+    Health {
+        probe: kind,
+        live: probe.live.as_ref().map(ToString::to_string),
+        startup: span(probe.startup.as_ref(), 150),
+        interval: span(probe.interval.as_ref(), 10),
+        timeout: span(probe.timeout.as_ref(), 5),
+    }
+}
+
+fn span(written: Option<&TimeSpan>, default_seconds: u64) -> Duration {
+    written.map_or(Duration::from_secs(default_seconds), |span| *span.value())
+}

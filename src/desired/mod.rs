@@ -1,0 +1,189 @@
+//! What should exist: the apps of one stage, with nothing left to look up in the spec.
+//!
+//! Here: the types, and [`from_spec`]. Elsewhere: what the user wrote (`spec`), what differs from
+//! what is there (`plan`).
+//! Invariant: pure.
+
+mod from_spec;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use from_spec::from_spec;
+
+use crate::secret::Secret;
+use crate::spec::name::{AppName, ProjectName, StageName};
+
+/// Everything that should exist.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    pub project: ProjectName,
+    pub stage: Option<StageName>,
+    /// Whether every change to this stage wants its name typed.
+    pub protected: bool,
+    /// Whether the stage may not be destroyed.
+    pub locked: bool,
+    /// Whether apps that the spec does not name are removed; a root in the app form speaks for its
+    /// own app only.
+    pub whole: bool,
+    pub apps: BTreeMap<AppName, App>,
+    /// Apps that stay as they are, and why.
+    pub untouched: BTreeMap<AppName, String>,
+    pub values: Values,
+    /// Where norn takes snapshots; absent, libpq's own variables say.
+    pub postgres: Option<Secret>,
+}
+
+/// One app.
+#[derive(Debug, Clone)]
+pub struct App {
+    pub name: AppName,
+    pub definition: Definition,
+    pub source: Source,
+    pub build: Build,
+    /// Run in the new release before it goes live; safe to repeat.
+    pub migrate: Option<String>,
+    /// The database that is dumped before a migration.
+    pub snapshot: Option<String>,
+    pub rollout: Rollout,
+    /// Apps that are put live before this one.
+    pub depends_on: BTreeSet<AppName>,
+    /// Former names.
+    pub was: Vec<AppName>,
+    pub protected: bool,
+}
+
+/// How a release runs. It is put live together with a release, as one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Definition {
+    pub role: Role,
+    pub command: Command,
+    /// What the app gets beside `secrets`, `PORT` and norn's base environment.
+    pub env: BTreeMap<String, EnvValue>,
+    /// Names; their values are in [`Values`].
+    pub secrets: BTreeSet<String>,
+    pub port: Option<u16>,
+    pub front: Front,
+    pub replicas: u32,
+    pub health: Health,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    Webserver,
+    Worker,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Command {
+    /// Through `sh -c`.
+    Shell(String),
+    /// Without a shell; never empty.
+    Exec(Vec<String>),
+}
+
+/// A value as state and plans may hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EnvValue {
+    Literal(String),
+    /// As it was spelled, such as `${TOKEN}`; the value is in [`Values`].
+    Reference(String),
+}
+
+/// Who listens on an app's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Front {
+    On(IpAddr),
+    Off,
+}
+
+/// When a replica is healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    pub probe: Probe,
+    pub live: Option<String>,
+    pub startup: Duration,
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Probe {
+    Http { path: String, host: String },
+    Tcp,
+    Command(String),
+    Lives(Duration),
+}
+
+/// How a new release takes over; no part of the definition, as it changes nothing that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    pub timeout: Duration,
+    pub drain: Duration,
+}
+
+/// Where an app's code is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// A folder relative to the root file's, `.` for that folder itself.
+    Local {
+        folder: String,
+        ignore: Vec<String>,
+    },
+    Git {
+        url: String,
+        reference: GitRef,
+        path: Option<String>,
+    },
+}
+
+/// Which commit of a repository is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GitRef {
+    Branch(String),
+    /// A branch, tag or commit.
+    Any(String),
+}
+
+impl GitRef {
+    pub fn as_str(&self) -> &str {
+        match self {
+            GitRef::Branch(name) | GitRef::Any(name) => name,
+        }
+    }
+}
+
+/// How a release is made of the code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Build {
+    pub command: Option<String>,
+    pub test: Option<String>,
+    pub cache: Vec<String>,
+}
+
+/// The values behind references and secrets, by app and variable. They are in no plan.
+#[derive(Debug, Clone, Default)]
+pub struct Values(pub BTreeMap<AppName, BTreeMap<String, Secret>>);
+
+impl Values {
+    pub fn of(&self, app: &AppName) -> Option<&BTreeMap<String, Secret>> {
+        self.0.get(app)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Secret> {
+        self.0.values().flat_map(BTreeMap::values)
+    }
+}

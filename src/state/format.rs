@@ -1,0 +1,135 @@
+//! The bodies of records as they are stored. Changing a working type never breaks an old store.
+
+use std::collections::BTreeMap;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::record::Record;
+use crate::desired::{Build, Definition, EnvValue, Rollout, Source};
+use crate::secret::Secret;
+
+/// The body of a `forge/<app>` record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForgeV1 {
+    pub version: u32,
+    /// What is live; absent until the first release is.
+    pub definition: Option<Definition>,
+    /// HMAC-SHA256 of the value of each secret and each reference in `env`, by variable.
+    pub values: BTreeMap<String, String>,
+    pub rollout: Rollout,
+    pub protected: bool,
+}
+
+/// The body of a `deploy/<app>` record: the release that is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployV1 {
+    pub version: u32,
+    /// 40 hex digits, or `local:` and 64.
+    pub commit: String,
+    /// `app:<first 12>`, then `-2`, `-3` for further builds of one commit.
+    pub tag: String,
+    pub source: Source,
+    pub build: Build,
+    /// The release's folder, relative to the stage's.
+    pub folder: String,
+    /// The row in `deployments`.
+    pub deployment: String,
+}
+
+/// A body and its digest.
+pub fn record<T: Serialize>(body: &T, protected: bool) -> Record {
+    let body = serde_json::to_value(body).expect("a body has text keys only");
+    let digest = digest(&body);
+    Record { body, digest, protected }
+}
+
+/// SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hex.
+pub fn digest(value: &Value) -> String {
+    let mut hasher = Sha256::new();
+    hash(value, &mut hasher);
+    hex(&hasher.finalize())
+}
+
+fn hash(value: &Value, hasher: &mut Sha256) {
+    match value {
+        Value::Object(object) => {
+            hasher.update(b"{");
+            let sorted: BTreeMap<&String, &Value> = object.iter().collect();
+            for (key, value) in sorted {
+                hasher.update(Value::from(key.as_str()).to_string());
+                hasher.update(b":");
+                hash(value, hasher);
+                hasher.update(b",");
+            }
+            hasher.update(b"}");
+        }
+        Value::Array(items) => {
+            hasher.update(b"[");
+            for item in items {
+                hash(item, hasher);
+                hasher.update(b",");
+            }
+            hasher.update(b"]");
+        }
+        other => hasher.update(other.to_string()),
+    }
+}
+
+/// HMAC-SHA256 under the store's key, in hex.
+pub fn fingerprint(key: &Secret, value: &Secret) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes any key");
+    mac.update(value.expose().as_bytes());
+    hex(&mac.finalize().into_bytes())
+}
+
+/// The fingerprints of every value that a definition names but does not hold.
+pub fn fingerprints(
+    definition: &Definition,
+    values: Option<&BTreeMap<String, Secret>>,
+    key: &Secret,
+) -> BTreeMap<String, String> {
+    let referred =
+        definition.env.iter().filter(|(_, v)| matches!(v, EnvValue::Reference(_))).map(|(name, _)| name);
+    let names = referred.chain(&definition.secrets);
+    let pairs = names.filter_map(|name| {
+        let value = values?.get(name)?;
+        Some((name.clone(), fingerprint(key, value)))
+    });
+    pairs.collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_digest_depends_on_content_and_not_on_order() {
+        let one = digest(&json!({ "a": 1, "b": [1, 2] }));
+        assert_eq!(one, digest(&json!({ "b": [1, 2], "a": 1 })));
+        assert_ne!(one, digest(&json!({ "a": 1, "b": [2, 1] })));
+        assert_ne!(digest(&json!(["ab"])), digest(&json!(["a", "b"])));
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_the_key() {
+        let value = Secret::new("hunter22");
+        assert_ne!(fingerprint(&Secret::new("k1"), &value), fingerprint(&Secret::new("k2"), &value));
+        assert_eq!(fingerprint(&Secret::new("k1"), &value).len(), 64);
+    }
+}
