@@ -1,1 +1,754 @@
-//! x
+//! What every store does, whatever its database: scripts against the trait, and the traces they
+//! must leave, byte for byte.
+//!
+//! A store's own tests call [`conformance!`] with an expression that makes a fresh [`Backend`].
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::lock::{Holder, Lease, ProcessIdentity};
+use super::{Change, DeploymentStatus, ForgeStatus, Record, Scope, Snapshot, StepLog, Store, StoreError};
+use crate::address::Address;
+use crate::provider::machine;
+use crate::spec::name::AppName;
+
+/// A place for one store, empty at first.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// The store in this place, as one more process would open it.
+    fn open(&self, scope: Scope) -> Box<dyn Store>;
+    /// Runs a statement behind the store's back.
+    async fn sql(&self, statement: &str);
+}
+
+macro_rules! conformance {
+    ($backend:expr) => {
+        conformance! { $backend,
+            an_unwritten_store_reads_as_empty,
+            one_holder_at_a_time,
+            a_lease_that_is_not_current_writes_nothing,
+            a_dead_holder_is_replaced_at_once,
+            a_deployment_from_queue_to_rollback,
+            a_forge_keeps_one_entry_a_step,
+            a_step_is_pending_until_it_ends,
+            a_dead_run_is_buried_with_what_it_left,
+            a_record_is_what_was_put_last,
+            a_write_is_all_or_nothing,
+            a_renamed_app_keeps_its_rows,
+            a_store_is_of_one_project_and_stage,
+            history_is_newest_first,
+        }
+    };
+    ($backend:expr, $($case:ident,)*) => {
+        mod conformance {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    $crate::state::conformance::$case(&$backend).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use conformance;
+
+pub async fn an_unwritten_store_reads_as_empty(backend: &dyn Backend) {
+    let store = shop(backend);
+    let lease = Lease { token: 1, run: "r1".into() };
+    let mut t = Trace::default();
+    t.show(&*store).await;
+    t.did("history", store.history(None, 10).await.map(|rows| rows.len()));
+    t.did("renew", store.renew(&lease).await);
+    t.did("unlock", store.unlock(&lease).await);
+    t.did("write", store.write(&lease, &[]).await);
+    t.did("break", store.break_lock(0).await);
+    t.show(&*store).await;
+    let key = store.key().await.expect("the store can be founded");
+    assert!(key.expose().len() == 64 && key.expose().chars().all(|c| c.is_ascii_hexdigit()));
+    t.show(&*shop(backend)).await;
+    assert_eq!(shop(backend).key().await.expect("there is a key"), key);
+    let (_, other) = t.lock(backend, "r1").await;
+    assert_eq!(other.snapshot().await.expect("it is readable").key, Some(key));
+    t.expect(
+        "
+        no store
+        history: 0
+        renew: lease lost: this process does not hold it
+        unlock: ok
+        write: lease lost: this process does not hold it
+        break: false
+        no store
+        an empty store
+        lock r1: token 1
+        ",
+    );
+}
+
+pub async fn one_holder_at_a_time(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (first, a) = t.lock(backend, "r1").await;
+    t.did("lock r2", shop(backend).lock(&holder("r2"), Duration::ZERO).await.map(|lease| lease.token));
+    t.did("again", a.lock(&holder("r1"), Duration::from_millis(20)).await.map(|lease| lease.token));
+    t.did("renew", a.renew(&first).await);
+    t.did("unlock", a.unlock(&first).await);
+    t.did("unlock again", a.unlock(&first).await);
+    t.did("renew", a.renew(&first).await);
+    let (second, b) = t.lock(backend, "r2").await;
+    // A lease of before opens nothing for the one who holds it now.
+    t.did("unlock r1", a.unlock(&first).await);
+    t.did("unlock r1 at r2", b.unlock(&first).await);
+    t.did("renew r2", b.renew(&second).await);
+    t.did("break 1", a.break_lock(1).await);
+    t.did("break 2", a.break_lock(2).await);
+    t.did("renew r2", b.renew(&second).await);
+    t.lock(backend, "r3").await;
+    t.expect(
+        "
+        lock r1: token 1
+        lock r2: locked by ana@box (pid 7, norn apply, since <time>, https://ci.example/r1)
+        again: locked by ana@box (pid 7, norn apply, since <time>, https://ci.example/r1)
+        renew: ok
+        unlock: ok
+        unlock again: ok
+        renew: lease lost: this process does not hold it
+        lock r2: token 2
+        unlock r1: ok
+        unlock r1 at r2: ok
+        renew r2: ok
+        break 1: false
+        break 2: true
+        renew r2: lease lost: it was given back, or broken
+        lock r3: token 3
+        ",
+    );
+}
+
+pub async fn a_lease_that_is_not_current_writes_nothing(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, a) = t.lock(backend, "r1").await;
+    backend.sql("UPDATE norn_locks SET expires_at = '2001-02-03T04:05:06.000000Z'").await;
+    let put = [put("web", 1)];
+    t.did("write r1", a.write(&lease, &put).await);
+    t.did("renew r1", a.renew(&lease).await);
+    let (next, b) = t.lock(backend, "r2").await;
+    t.did("write r1", a.write(&lease, &put).await);
+    t.did("unlock r1", a.unlock(&lease).await);
+    t.show(&*b).await;
+    t.did("write r2", b.write(&next, &put).await);
+    t.show(&*b).await;
+    t.did("unlock r2", b.unlock(&next).await);
+    t.did("write r2", b.write(&next, &put).await);
+    t.expect(
+        "
+        lock r1: token 1
+        write r1: lease lost: it ran out at <time> and was not renewed
+        renew r1: lease lost: it ran out at <time> and was not renewed
+        lock r2: token 2
+        write r1: lease lost: it was taken over by ana@box (pid 7, norn apply, since <time>, https://ci.example/r2)
+        unlock r1: ok
+        an empty store
+        lock: r2, token 2
+        write r2: ok
+        record forge/web: {\"version\":1} digest 1
+        lock: r2, token 2
+        unlock r2: ok
+        write r2: lease lost: this process does not hold it
+        ",
+    );
+}
+
+pub async fn a_dead_holder_is_replaced_at_once(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let own = machine::own_identity().expect("this process lives");
+    let lives = Holder { process: own.clone(), ..holder("lives") };
+    // The pid is taken, by a process that started at another time.
+    let gone = ProcessIdentity { start_time: own.start_time + 1, ..own };
+    let gone = Holder { process: gone, ..holder("gone") };
+    let (a, b) = (shop(backend), shop(backend));
+    t.did("gone", a.lock(&gone, Duration::ZERO).await.map(|lease| lease.token));
+    t.did("lives", b.lock(&lives, Duration::ZERO).await.map(|lease| lease.token));
+    t.did("next", a.lock(&holder("next"), Duration::ZERO).await.is_err());
+    t.expect(
+        "
+        gone: 1
+        lives: 2
+        next: true
+        ",
+    );
+}
+
+pub async fn a_deployment_from_queue_to_rollback(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    let status =
+        |status, error: &str| Change::DeploymentStatus { id: "d1".into(), status, error: error.into() };
+    for changes in [
+        vec![queued("d1", "web")],
+        vec![status(DeploymentStatus::Building, ""), step("d1", log("clone", "deployed"))],
+        vec![step("d1", log("build", "deployed")), step("d1", log("build", "failed"))],
+        vec![status(DeploymentStatus::Deployed, "")],
+    ] {
+        t.did("write", store.write(&lease, &changes).await);
+        t.show(&*store).await;
+    }
+    let finished = store.snapshot().await.expect("it is readable").deployments[0].finished_at;
+    t.did("write", store.write(&lease, &[status(DeploymentStatus::RolledBack, "to web:0")]).await);
+    t.show(&*store).await;
+    assert_eq!(store.snapshot().await.expect("it is readable").deployments[0].finished_at, finished);
+    let row = &store.history(None, 1).await.expect("it is readable")[0];
+    t.did("steps", Ok(serde_json::to_string(&row.steps).expect("logs are JSON")));
+    t.did("write", store.write(&lease, &[step("d2", log("clone", "deployed"))]).await);
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: ok
+        deployment d1: web c0ffee web:c0ffee queued
+        lock: r1, token 1
+        write: ok
+        deployment d1: web c0ffee web:c0ffee building
+        lock: r1, token 1
+        write: ok
+        deployment d1: web c0ffee web:c0ffee building
+        lock: r1, token 1
+        write: ok
+        deployment d1: web c0ffee web:c0ffee deployed finished
+        lock: r1, token 1
+        write: ok
+        deployment d1: web c0ffee web:c0ffee rolled_back finished, error to web:0
+        lock: r1, token 1
+        steps: [{"step":"clone","status":"deployed","durationMs":12,"output":"of \"clone\"\n"},{"step":"build","status":"deployed","durationMs":12,"output":"of \"build\"\n"},{"step":"build","status":"failed","durationMs":12,"output":"of \"build\"\n"}]
+        write: broken: there is no deployment "d2"
+        "#,
+    );
+}
+
+pub async fn a_forge_keeps_one_entry_a_step(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    let app = app("web");
+    let started = |status| Change::ForgeStarted { app: app.clone(), status };
+    let step = |step: &str, status: &str| Change::ForgeStep { app: app.clone(), log: log(step, status) };
+    let ended = |status, error: &str, resources| {
+        let error = error.into();
+        Change::ForgeEnded { app: app.clone(), status, error, resources }
+    };
+    t.did("write", store.write(&lease, &[step("create-secret", "running")]).await);
+    for changes in [
+        vec![
+            started(ForgeStatus::Forging),
+            step("create-secret", "running"),
+            step("create-secret", "completed"),
+        ],
+        vec![step("create-service", "skipped"), step("create-secret", "failed")],
+        vec![ended(ForgeStatus::Forged, "", Some(json!({"hosts": ["web"]})))],
+        vec![started(ForgeStatus::TearingDown)],
+        vec![ended(ForgeStatus::ForgeFailed, "no such host", None)],
+    ] {
+        t.did("write", store.write(&lease, &changes).await);
+        t.show(&*store).await;
+    }
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: broken: there is no forge "web"
+        write: ok
+        forge web: forging {} started
+        lock: r1, token 1
+        write: ok
+        forge web: forging {} started
+        lock: r1, token 1
+        write: ok
+        forge web: forged {"hosts":["web"]} started finished
+        lock: r1, token 1
+        write: ok
+        forge web: tearing_down {"hosts":["web"]} started
+        lock: r1, token 1
+        write: ok
+        forge web: forge_failed {"hosts":["web"]} started finished, error no such host
+        lock: r1, token 1
+        "#,
+    );
+}
+
+pub async fn a_step_is_pending_until_it_ends(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    t.did("write", store.write(&lease, &[operation("o1")]).await.is_err());
+    let detail = |detail| Change::StepDetail { id: "s1".into(), detail };
+    let step_ended = Change::StepEnded { id: "s1".into(), outcome: "deployed".into() };
+    let ended = [
+        Change::OperationEnded { id: "o1".into(), outcome: "done".into() },
+        Change::RunEnded { outcome: "done".into() },
+    ];
+    for changes in [
+        vec![Change::RunStarted { command: "norn apply".into() }, operation("o1"), step_started("s1", "o1")],
+        vec![detail(json!({"pid": 9, "was": {"b": 1}})), detail(json!({"was": {"c": null}, "pid": 10}))],
+        vec![step_ended.clone()],
+        ended.to_vec(),
+    ] {
+        t.did("write", store.write(&lease, &changes).await);
+        t.show(&*store).await;
+    }
+    t.did("write", store.write(&lease, &[step_ended]).await);
+    t.did("write", store.write(&lease, &[detail(json!({}))]).await);
+    t.did("write", store.write(&lease, &ended).await);
+    t.did("write", store.write(&lease, &ended[1..]).await);
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: true
+        write: ok
+        run r1: ana@box pid 7, norn apply, token 1
+        operation o1 of r1: deploy deploy/web {"tag":"web:c0ffee"}
+        pending s1 of o1: build key-s1 {"deadline":30}
+        lock: r1, token 1
+        write: ok
+        run r1: ana@box pid 7, norn apply, token 1
+        operation o1 of r1: deploy deploy/web {"tag":"web:c0ffee"}
+        pending s1 of o1: build key-s1 {"deadline":30,"pid":10,"was":{"c":null}}
+        lock: r1, token 1
+        write: ok
+        run r1: ana@box pid 7, norn apply, token 1
+        operation o1 of r1: deploy deploy/web {"tag":"web:c0ffee"}
+        lock: r1, token 1
+        write: ok
+        an empty store
+        lock: r1, token 1
+        write: broken: there is no unended step "s1"
+        write: broken: there is no unended step "s1"
+        write: broken: there is no unended operation "o1"
+        write: broken: there is no unended run "r1"
+        "#,
+    );
+}
+
+pub async fn a_dead_run_is_buried_with_what_it_left(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    let left = [
+        Change::RunStarted { command: "norn apply".into() },
+        operation("o1"),
+        step_started("s1", "o1"),
+        operation("o2"),
+        step_started("s2", "o2"),
+        Change::OperationEnded { id: "o2".into(), outcome: "done".into() },
+    ];
+    t.did("write", store.write(&lease, &left).await);
+    t.did("unlock", store.unlock(&lease).await);
+    let (lease, store) = t.lock(backend, "r2").await;
+    let own =
+        [Change::RunStarted { command: "norn apply".into() }, operation("o3"), step_started("s3", "o3")];
+    t.did("write", store.write(&lease, &own).await);
+    t.show(&*store).await;
+    for _ in 0..2 {
+        t.did("bury", store.write(&lease, &[Change::RunBuried { run: "r1".into() }]).await);
+        t.show(&*store).await;
+    }
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: ok
+        unlock: ok
+        lock r2: token 2
+        write: ok
+        run r1: ana@box pid 7, norn apply, token 1
+        run r2: ana@box pid 7, norn apply, token 2
+        operation o1 of r1: deploy deploy/web {"tag":"web:c0ffee"}
+        operation o3 of r2: deploy deploy/web {"tag":"web:c0ffee"}
+        pending s1 of o1: build key-s1 {"deadline":30}
+        pending s2 of o2: build key-s2 {"deadline":30}
+        pending s3 of o3: build key-s3 {"deadline":30}
+        lock: r2, token 2
+        bury: ok
+        run r2: ana@box pid 7, norn apply, token 2
+        operation o3 of r2: deploy deploy/web {"tag":"web:c0ffee"}
+        pending s3 of o3: build key-s3 {"deadline":30}
+        lock: r2, token 2
+        bury: ok
+        run r2: ana@box pid 7, norn apply, token 2
+        operation o3 of r2: deploy deploy/web {"tag":"web:c0ffee"}
+        pending s3 of o3: build key-s3 {"deadline":30}
+        lock: r2, token 2
+        "#,
+    );
+}
+
+pub async fn a_record_is_what_was_put_last(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    let removed = Change::RecordRemoved { address: Address::forge(&app("web")) };
+    for changes in
+        [vec![put("web", 1), put("api", 1)], vec![put("web", 2)], vec![removed.clone()], vec![removed]]
+    {
+        t.did("write", store.write(&lease, &changes).await);
+        t.show(&*store).await;
+    }
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: ok
+        record forge/api: {"version":1} digest 1
+        record forge/web: {"version":1} digest 1
+        lock: r1, token 1
+        write: ok
+        record forge/api: {"version":1} digest 1
+        record forge/web: {"version":2} digest 2, protected
+        lock: r1, token 1
+        write: ok
+        record forge/api: {"version":1} digest 1
+        lock: r1, token 1
+        write: ok
+        record forge/api: {"version":1} digest 1
+        lock: r1, token 1
+        "#,
+    );
+}
+
+pub async fn a_write_is_all_or_nothing(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    t.did(
+        "write",
+        store.write(&lease, &[put("web", 1), queued("d1", "web"), step("d9", log("a", "b"))]).await,
+    );
+    t.show(&*store).await;
+    t.did("write", store.write(&lease, &[queued("d1", "web")]).await);
+    t.did("twice", store.write(&lease, &[put("web", 1), queued("d1", "web")]).await.is_err());
+    t.show(&*store).await;
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: broken: there is no deployment "d9"
+        an empty store
+        lock: r1, token 1
+        write: ok
+        twice: true
+        deployment d1: web c0ffee web:c0ffee queued
+        lock: r1, token 1
+        "#,
+    );
+}
+
+pub async fn a_renamed_app_keeps_its_rows(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    let forging = |name| Change::ForgeStarted { app: app(name), status: ForgeStatus::Forging };
+    let known = [put("old", 1), put("other", 1), queued("d1", "old"), queued("d2", "other"), forging("old")];
+    t.did("write", store.write(&lease, &known).await);
+    let renamed = |from, to| Change::AppRenamed { from: app(from), to: app(to) };
+    t.did("rename", store.write(&lease, &[renamed("old", "new")]).await);
+    t.show(&*store).await;
+    t.did("onto another", store.write(&lease, &[renamed("new", "other")]).await.is_err());
+    t.show(&*store).await;
+    let new = store.history(Some(&app("new")), 9).await.expect("it is readable");
+    t.did("history", Ok(new.len()));
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: ok
+        rename: ok
+        record forge/new: {"version":1} digest 1
+        record forge/other: {"version":1} digest 1
+        deployment d1: new c0ffee web:c0ffee queued
+        deployment d2: other c0ffee web:c0ffee queued
+        forge new: forging {} started
+        lock: r1, token 1
+        onto another: true
+        record forge/new: {"version":1} digest 1
+        record forge/other: {"version":1} digest 1
+        deployment d1: new c0ffee web:c0ffee queued
+        deployment d2: other c0ffee web:c0ffee queued
+        forge new: forging {} started
+        lock: r1, token 1
+        history: 1
+        "#,
+    );
+}
+
+pub async fn a_store_is_of_one_project_and_stage(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    t.lock(backend, "r1").await;
+    for (project, stage) in [("shop", Some("prod")), ("other", None)] {
+        let store = backend.open(scope(project, stage));
+        t.did("snapshot", store.snapshot().await.map(|_| ()));
+        t.did("history", store.history(None, 1).await.map(|_| ()));
+        t.did("lock", store.lock(&holder("r2"), Duration::ZERO).await.map(|_| ()));
+        t.did("key", store.key().await.map(|_| ()));
+    }
+    t.expect(
+        "
+        lock r1: token 1
+        snapshot: of project shop without a stage, not of project shop, stage prod
+        history: of project shop without a stage, not of project shop, stage prod
+        lock: of project shop without a stage, not of project shop, stage prod
+        key: of project shop without a stage, not of project shop, stage prod
+        snapshot: of project shop without a stage, not of project other without a stage
+        history: of project shop without a stage, not of project other without a stage
+        lock: of project shop without a stage, not of project other without a stage
+        key: of project shop without a stage, not of project other without a stage
+        ",
+    );
+}
+
+pub async fn history_is_newest_first(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    // In one write, hence of one moment: then the order of writing decides.
+    let rows =
+        [queued("d1", "web"), queued("d2", "api"), queued("d3", "web"), step("d3", log("clone", "skipped"))];
+    t.did("write", store.write(&lease, &rows).await);
+    let ids = |rows: Vec<super::Deployment>| {
+        let ids = rows.iter().map(|row| format!("{} ({} steps)", row.id, row.steps.len()));
+        ids.collect::<Vec<_>>().join(", ")
+    };
+    t.did("all", store.history(None, 10).await.map(ids));
+    t.did("two", store.history(None, 2).await.map(ids));
+    t.did("web", store.history(Some(&app("web")), 10).await.map(ids));
+    t.did("web, one", store.history(Some(&app("web")), 1).await.map(ids));
+    t.did("none", store.history(Some(&app("db")), 1).await.map(ids));
+    t.expect(
+        "
+        lock r1: token 1
+        write: ok
+        all: d3 (1 steps), d2 (0 steps), d1 (0 steps)
+        two: d3 (1 steps), d2 (0 steps)
+        web: d3 (1 steps), d1 (0 steps)
+        web, one: d3 (1 steps)
+        none: 
+        ",
+    );
+}
+
+pub fn scope(project: &str, stage: Option<&str>) -> Scope {
+    let name = "the tests' names are names";
+    Scope { project: project.parse().expect(name), stage: stage.map(|stage| stage.parse().expect(name)) }
+}
+
+pub fn shop(backend: &dyn Backend) -> Box<dyn Store> {
+    backend.open(scope("shop", None))
+}
+
+pub fn app(name: &str) -> AppName {
+    name.parse().expect("the tests' names are names")
+}
+
+/// A holder on another machine: nobody here can see whether it lives.
+pub fn holder(run: &str) -> Holder {
+    Holder {
+        run: run.into(),
+        who: "ana@box".into(),
+        process: ProcessIdentity {
+            machine_id: "elsewhere".into(),
+            boot_id: "b".into(),
+            pid_namespace: "n".into(),
+            pid: 7,
+            start_time: 8,
+        },
+        job_url: Some(format!("https://ci.example/{run}")),
+        reason: "norn apply".into(),
+    }
+}
+
+pub fn put(name: &str, version: u64) -> Change {
+    let record =
+        Record { body: json!({ "version": version }), digest: version.to_string(), protected: version > 1 };
+    Change::RecordPut { address: Address::forge(&app(name)), record }
+}
+
+pub fn queued(id: &str, name: &str) -> Change {
+    Change::DeploymentQueued {
+        id: id.into(),
+        app: app(name),
+        commit_sha: "c0ffee".into(),
+        image_tag: "web:c0ffee".into(),
+    }
+}
+
+pub fn operation(id: &str) -> Change {
+    Change::OperationStarted {
+        id: id.into(),
+        address: Address::deploy(&app("web")),
+        action: "deploy".into(),
+        intent: json!({"tag": "web:c0ffee"}),
+    }
+}
+
+pub fn step_started(id: &str, operation: &str) -> Change {
+    Change::StepStarted {
+        id: id.into(),
+        operation: operation.into(),
+        step: "build".into(),
+        key: format!("key-{id}"),
+        detail: json!({"deadline": 30}),
+    }
+}
+
+fn step(id: &str, log: StepLog) -> Change {
+    Change::DeploymentStep { id: id.into(), log }
+}
+
+fn log(step: &str, status: &str) -> StepLog {
+    StepLog { step: step.into(), status: status.into(), duration_ms: 12, output: format!("of {step:?}\n") }
+}
+
+/// What a script did and saw, a line each.
+#[derive(Default)]
+struct Trace(String);
+
+impl Trace {
+    async fn lock(&mut self, backend: &dyn Backend, run: &str) -> (Lease, Box<dyn Store>) {
+        let store = shop(backend);
+        let lease = store.lock(&holder(run), Duration::ZERO).await.expect("nobody holds the lease");
+        self.line(&format!("lock {run}: token {}", lease.token));
+        (lease, store)
+    }
+
+    fn did(&mut self, what: &str, result: impl Outcome) {
+        let text = format!("{what}: {}", result.text());
+        self.line(&text);
+    }
+
+    async fn show(&mut self, store: &dyn Store) {
+        let snapshot = store.snapshot().await.expect("the store is readable");
+        let text = show(&snapshot);
+        self.line(text.trim_end());
+    }
+
+    fn line(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    #[track_caller]
+    fn expect(self, expected: &str) {
+        let lines =
+            expected.trim_matches('\n').lines().map(|line| line.strip_prefix("        ").unwrap_or(line));
+        let mut expected = lines.collect::<Vec<_>>().join("\n");
+        expected.truncate(expected.trim_end_matches([' ', '\n']).len());
+        assert_eq!(self.0.trim_end(), expected);
+    }
+}
+
+/// A result as a trace shows it: without what differs from run to run.
+trait Outcome {
+    fn text(self) -> String;
+}
+
+impl Outcome for bool {
+    fn text(self) -> String {
+        self.to_string()
+    }
+}
+
+impl<T: Shown> Outcome for Result<T, StoreError> {
+    fn text(self) -> String {
+        let text = match self {
+            Ok(value) => value.shown(),
+            Err(StoreError::Locked { held, .. }) => format!("locked by {held}"),
+            Err(StoreError::LeaseLost { reason }) => format!("lease lost: {reason}"),
+            Err(StoreError::OtherScope { theirs, ours, .. }) => format!("of {theirs}, not of {ours}"),
+            Err(StoreError::Broken { why, .. }) => format!("broken: {why}"),
+            Err(other) => other.to_string(),
+        };
+        let words = text.split(' ').map(|word| {
+            let time = word.trim_end_matches([',', ')']);
+            if time.parse::<Timestamp>().is_ok() { word.replace(time, "<time>") } else { word.to_owned() }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+trait Shown {
+    fn shown(self) -> String;
+}
+
+impl Shown for () {
+    fn shown(self) -> String {
+        "ok".into()
+    }
+}
+
+macro_rules! shown {
+    ($($kind:ty)*) => {
+        $(impl Shown for $kind {
+            fn shown(self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+shown! { bool u64 usize String }
+
+fn show(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for (address, record) in &snapshot.resources {
+        let protected = if record.protected { ", protected" } else { "" };
+        push(
+            &mut text,
+            format_args!("record {address}: {} digest {}{protected}", record.body, record.digest),
+        );
+    }
+    for row in &snapshot.deployments {
+        assert!(row.steps.is_empty(), "a snapshot has no step logs");
+        let end = ending(row.finished_at, &row.error);
+        let status = row.status.as_str();
+        push(
+            &mut text,
+            format_args!(
+                "deployment {}: {} {} {} {status}{end}",
+                row.id, row.app, row.commit_sha, row.image_tag
+            ),
+        );
+    }
+    for (app, row) in &snapshot.forges {
+        let start = if row.started_at.is_some() { " started" } else { "" };
+        let end = ending(row.finished_at, &row.error);
+        push(&mut text, format_args!("forge {app}: {} {}{start}{end}", row.status.as_str(), row.resources));
+    }
+    for run in &snapshot.runs {
+        let Holder { who, process, reason, .. } = Holder { process: run.process.clone(), ..holder(&run.id) };
+        assert_eq!((&run.who, &run.reason, &run.process), (&who, &reason, &process));
+        push(
+            &mut text,
+            format_args!("run {}: {who} pid {}, {reason}, token {}", run.id, process.pid, run.token),
+        );
+    }
+    for row in &snapshot.operations {
+        push(
+            &mut text,
+            format_args!(
+                "operation {} of {}: {} {} {}",
+                row.id, row.run, row.action, row.address, row.intent
+            ),
+        );
+    }
+    for row in &snapshot.pending {
+        push(
+            &mut text,
+            format_args!("pending {} of {}: {} {} {}", row.id, row.operation, row.step, row.key, row.detail),
+        );
+    }
+    if text.is_empty() {
+        text = if snapshot.exists { "an empty store\n" } else { "no store\n" }.into();
+    }
+    if let Some(held) = &snapshot.lock {
+        push(&mut text, format_args!("lock: {}, token {}", held.holder.run, held.token));
+    }
+    assert_eq!(snapshot.key.is_some(), snapshot.exists, "every store has a key");
+    text
+}
+
+fn ending(finished: Option<Timestamp>, error: &str) -> String {
+    let finished = if finished.is_some() { " finished" } else { "" };
+    let error = if error.is_empty() { String::new() } else { format!(", error {error}") };
+    format!("{finished}{error}")
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string takes every text");
+}
