@@ -3,6 +3,11 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+
+mod files;
+mod locking;
+mod tables;
+
 use crate::state::conformance::{Backend, conformance};
 
 /// A folder for one store.
@@ -32,6 +37,15 @@ impl Backend for Folder {
 
     async fn sql(&self, statement: &str) {
         self.conn().execute_batch(statement).expect("the statement is right");
+    }
+
+    async fn ask(&self, query: &str) -> String {
+        let value = self.conn().query_row(query, [], |row| row.get::<_, rusqlite::types::Value>(0));
+        match value.expect("the query finds one row") {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => panic!("a test asks for a number or a text, not {other:?}"),
+        }
     }
 }
 
