@@ -61,6 +61,10 @@ impl Failure {
                     Some(ErrorCode::NotADatabase) => {
                         StoreError::Foreign { place, why: "it is no SQLite database".into() }
                     }
+                    Some(ErrorCode::DatabaseBusy) => {
+                        let why = format!("another process has not ended its write to it ({why})");
+                        StoreError::Broken { place, doing, why }
+                    }
                     _ => StoreError::Broken { place, doing, why },
                 }
             }

@@ -38,9 +38,9 @@ fn gate() -> MutexGuard<'static, ()> {
     GATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens the database to write in write-ahead mode, making its folder (0700) and an empty file (0600) where they
-/// are absent. SQLite gives the files
-/// beside it the same mode. `inspect` looks at the database before anything in it changes.
+/// Opens the database to write in write-ahead mode, making its folder (0700) and an empty file
+/// (0600) where they are absent. SQLite gives the files beside it the same mode. `inspect` looks
+/// at the database before anything in it changes.
 pub fn writer(
     path: &Path,
     inspect: impl FnOnce(&Connection) -> Result<(), Failure>,

@@ -72,6 +72,30 @@ async fn a_log_without_its_index_is_read() {
 }
 
 #[tokio::test]
+async fn half_a_transaction_of_before_the_log_is_not_read() {
+    let folder = Folder::new();
+    written(&folder).await;
+    let conn = folder.conn();
+    // A cache of no size makes SQLite write to the file before the commit.
+    let half = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 0; BEGIN;
+         UPDATE norn_resources SET digest = 'half';
+         CREATE TABLE more (x); INSERT INTO more SELECT zeroblob(2000) FROM pragma_table_info('deployments');";
+    conn.execute_batch(half).expect("the statements are right");
+    let copy = Folder::new();
+    fs::create_dir(copy.path().parent().expect("it has a folder")).expect("the folder is new");
+    for (name, (bytes, ..)) in listing(&folder) {
+        fs::write(copy.path().with_file_name(name), bytes).expect("there is room");
+    }
+    let before = listing(&copy);
+    let raw = &before["state.db"].0;
+    assert!(raw.windows(4).any(|bytes| bytes == b"half"), "the half is in the file");
+    assert!(before.contains_key("state.db-journal"));
+    let snapshot = shop(&copy).snapshot().await.expect("it is readable");
+    assert_eq!(snapshot.resources.values().map(|record| record.digest.as_str()).collect::<Vec<_>>(), ["1"]);
+    assert_eq!(listing(&copy), before);
+}
+
+#[tokio::test]
 async fn a_name_that_a_uri_would_read_otherwise_is_a_name() {
     let dir = tempfile::tempdir().expect("there is a temporary folder");
     let path = dir.path().join("100%20 #1?mode=memory.db");
@@ -89,16 +113,14 @@ async fn a_name_that_a_uri_would_read_otherwise_is_a_name() {
 struct Mount(PathBuf);
 
 impl Mount {
-    fn new(folder: &Folder, options: &str) -> Option<Mount> {
+    /// `None` without the right to mount.
+    fn new(folder: &Folder, size: &str) -> Option<Mount> {
         let path = folder.path().parent().expect("it has a folder").to_owned();
         fs::create_dir_all(&path).expect("there is room");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).output();
+        let options = format!("size={size}");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output();
         if mounted.is_ok_and(|output| output.status.success()) { Some(Mount(path)) } else { None }
-    }
-
-    fn make_read_only(&self) {
-        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()), "the mount is ours");
     }
 }
 
@@ -108,30 +130,36 @@ impl Drop for Mount {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
-fn skipped(test: &str) {
-    eprintln!("SKIPPED {test}: only root may mount a file system");
+/// Takes the right to write away: from root, whom modes do not stop, by the mount.
+fn make_read_only(folder: &Folder, mount: Option<&Mount>) {
+    if let Some(mount) = mount {
+        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(&mount.0).status();
+        return assert!(status.is_ok_and(|status| status.success()), "the mount is ours");
+    }
+    let mode = |path: PathBuf, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    for name in listing(folder).keys() {
+        mode(folder.path().with_file_name(name), 0o400);
+    }
+    mode(folder.path().parent().expect("it has a folder").into(), 0o500);
 }
 
 #[tokio::test]
 async fn a_store_that_cannot_be_written_can_be_read() {
-    let folder = Folder::new();
-    let Some(mount) = Mount::new(&folder, "size=4m") else { return skipped("read-only file system") };
-    written(&folder).await;
+    let (rested, left) = (Folder::new(), Folder::new());
+    let mounts = [&rested, &left].map(|folder| Mount::new(folder, "4m"));
+    written(&rested).await;
     // A log and its index that nobody looks after, as a killed writer leaves them.
-    let left = Folder::new();
-    let Some(left_mount) = Mount::new(&left, "size=4m") else { return skipped("read-only file system") };
-    {
-        let living = Folder::new();
-        let store = shop(&living);
-        let lease = store.lock(&holder("r1"), Duration::ZERO).await.expect("nobody holds the lease");
-        store.write(&lease, &[put("web", 1)]).await.expect("the lease is current");
-        for (name, (bytes, ..)) in listing(&living) {
-            fs::write(left.path().with_file_name(name), bytes).expect("there is room");
-        }
+    let living = Folder::new();
+    let store = shop(&living);
+    let lease = store.lock(&holder("r1"), Duration::ZERO).await.expect("nobody holds the lease");
+    store.write(&lease, &[put("web", 1)]).await.expect("the lease is current");
+    for (name, (bytes, ..)) in listing(&living) {
+        fs::write(left.path().with_file_name(name), bytes).expect("there is room");
     }
-    for (folder, mount) in [(&folder, &mount), (&left, &left_mount)] {
-        mount.make_read_only();
+    for (folder, mount) in [&rested, &left].into_iter().zip(&mounts) {
+        make_read_only(folder, mount.as_ref());
         let store = shop(folder);
         assert_eq!(store.snapshot().await.expect("it is readable").resources.len(), 1);
         let error = store.lock(&holder("r2"), Duration::ZERO).await.expect_err("nothing can be written");
@@ -139,13 +167,17 @@ async fn a_store_that_cannot_be_written_can_be_read() {
         let text = error.to_string();
         assert!(text.contains("state.db") && text.contains("write access"), "{text}");
     }
-    drop(mount);
+}
+
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+fn skipped(test: &str) {
+    eprintln!("SKIPPED {test}: only root may mount a file system");
 }
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_what_was_written_stays() {
     let folder = Folder::new();
-    let Some(mount) = Mount::new(&folder, "size=512k") else { return skipped("full disk") };
+    let Some(mount) = Mount::new(&folder, "512k") else { return skipped("full disk") };
     let store = shop(&folder);
     let lease = store.lock(&holder("r1"), Duration::ZERO).await.expect("there is room for that");
     let mut written = 0;
@@ -168,7 +200,7 @@ async fn a_full_disk_is_told_and_what_was_written_stays() {
     drop(mount);
 
     let folder = Folder::new();
-    let Some(_mount) = Mount::new(&folder, "size=8k") else { return skipped("full disk") };
+    let Some(_mount) = Mount::new(&folder, "8k") else { return skipped("full disk") };
     fs::write(folder.path().with_file_name("filler"), [0; 8192]).expect("it just fits");
     let error = shop(&folder).lock(&holder("r1"), Duration::ZERO).await.expect_err("there is no room");
     assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
