@@ -1,32 +1,42 @@
 //! The writes there are. A step is one write of a few changes; all of them cost O(1).
 
+use serde_json::Value;
+
 use crate::address::Address;
 use crate::spec::name::AppName;
 
 use super::record::{DeploymentStatus, ForgeStatus, Record, StepLog};
 
+/// The outcome of what a dead run left unfinished.
+pub const DEAD: &str = "dead";
+
 /// One change of a store. Every time in a row (`started_at`, `finished_at`, ...) is set by the
 /// store from the database's clock.
+///
+/// A change of a row that is not there, or that has ended where it must not have, is an error,
+/// and so is a new row whose id is taken: nothing of the write is made then.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Inserts a `norn_runs` row from the lease's holder; `command` is what the user typed.
     RunStarted {
         command: String,
     },
-    /// Ends the lease's own run.
+    /// Ends the lease's own run. Its operations must have ended before.
     RunEnded {
         outcome: String,
     },
-    /// Ends the runs of dead processes, with their unfinished operations and steps.
+    /// Ends the run of a dead process, with its unfinished operations and steps, all with outcome
+    /// [`DEAD`]. What has ended stays as it is, so burying twice does nothing.
     RunBuried {
         run: String,
     },
 
+    /// A new operation of the lease's own run, which must have started.
     OperationStarted {
         id: String,
         address: Address,
         action: String,
-        intent: serde_json::Value,
+        intent: Value,
     },
     OperationEnded {
         id: String,
@@ -39,12 +49,12 @@ pub enum Change {
         operation: String,
         step: String,
         key: String,
-        detail: serde_json::Value,
+        detail: Value,
     },
-    /// Adds what became known while the step runs, such as its child's identity.
+    /// Adds what became known while the step runs, such as its child's identity: see [`add_detail`].
     StepDetail {
         id: String,
-        detail: serde_json::Value,
+        detail: Value,
     },
     StepEnded {
         id: String,
@@ -56,6 +66,7 @@ pub enum Change {
         address: Address,
         record: Record,
     },
+    /// Nothing is known of the address any more; it is no error if nothing was.
     RecordRemoved {
         address: Address,
     },
@@ -67,7 +78,8 @@ pub enum Change {
         commit_sha: String,
         image_tag: String,
     },
-    /// Sets the status of a row; a settled status also sets `finished_at`.
+    /// Sets the status and the error of a row. A settled status also sets `finished_at`, unless it
+    /// is set: a row that becomes `rolled_back` keeps the time when its deploy completed.
     DeploymentStatus {
         id: String,
         status: DeploymentStatus,
@@ -79,7 +91,8 @@ pub enum Change {
         log: StepLog,
     },
 
-    /// Sets the app's `forge_states` row, clearing its step logs and error; `started_at` is now.
+    /// Sets the app's `forge_states` row, clearing its step logs, error and `finished_at`;
+    /// `started_at` is now. `resources` is left alone.
     ForgeStarted {
         app: AppName,
         status: ForgeStatus,
@@ -94,11 +107,25 @@ pub enum Change {
         app: AppName,
         status: ForgeStatus,
         error: String,
-        resources: Option<serde_json::Value>,
+        resources: Option<Value>,
     },
     /// Renames every row of an app: records, deployments, forge, health, cron and function rows.
+    /// The journal keeps the old name: it says what was done then. Of all changes this alone
+    /// costs what the app has. An error if `to` is known already.
     AppRenamed {
         from: AppName,
         to: AppName,
     },
+}
+
+/// What a step's detail becomes when `more` is known: its keys are added to the object, replacing
+/// those of the same name. Where one of the two is no object, `more` takes the place.
+pub fn add_detail(known: Value, more: &Value) -> Value {
+    match (known, more) {
+        (Value::Object(mut known), Value::Object(more)) => {
+            known.extend(more.clone());
+            Value::Object(known)
+        }
+        (_, more) => more.clone(),
+    }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::StoreError;
+
 /// How long a lease lasts unless it is renewed.
 pub const TTL: Duration = Duration::from_secs(60);
 /// How often a holder renews it.
@@ -62,6 +64,42 @@ pub struct Held {
     pub token: u64,
     pub acquired_at: Timestamp,
     pub expires_at: Timestamp,
+}
+
+/// The lease row and the database's clock, read at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// The token of the newest taking; it stays when the lease is given back.
+    pub token: u64,
+    pub held: Option<Held>,
+    pub now: Timestamp,
+}
+
+impl LeaseRow {
+    /// Who keeps the lease from being taken now. A lease that ran out keeps nobody, nor does one
+    /// whose process is known to be gone.
+    pub fn blocker(self, alive: impl Fn(&ProcessIdentity) -> Option<bool>) -> Option<Held> {
+        self.held.filter(|held| held.expires_at > self.now && alive(&held.holder.process) != Some(false))
+    }
+
+    /// Proves that `lease` is current.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] says what happened to it.
+    pub fn prove(&self, lease: &Lease) -> Result<(), StoreError> {
+        let reason = match &self.held {
+            Some(held) if self.token == lease.token && held.holder.run == lease.run => {
+                if held.expires_at > self.now {
+                    return Ok(());
+                }
+                format!("it ran out at {} and was not renewed", held.expires_at)
+            }
+            Some(held) => format!("it was taken over by {held}"),
+            None if self.token == lease.token => "it was given back, or broken".into(),
+            None => "another run took it over, and has ended since".into(),
+        };
+        Err(StoreError::LeaseLost { reason })
+    }
 }
 
 impl fmt::Display for Held {

@@ -6,10 +6,15 @@
 //! fails unless the lease it names is current; a write costs the same whatever the store holds.
 
 pub mod change;
+#[cfg(test)]
+mod conformance;
 pub mod format;
 pub mod lock;
 pub mod record;
+pub mod seed;
+pub mod sqlite;
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +25,7 @@ pub use record::{
     Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
 };
 
+use crate::secret::Secret;
 use crate::spec::name::{AppName, ProjectName, StageName};
 
 /// What a store belongs to: one project, one stage.
@@ -27,6 +33,16 @@ use crate::spec::name::{AppName, ProjectName, StageName};
 pub struct Scope {
     pub project: ProjectName,
     pub stage: Option<StageName>,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "project {}", self.project)?;
+        match &self.stage {
+            Some(stage) => write!(f, ", stage {stage}"),
+            None => f.write_str(" without a stage"),
+        }
+    }
 }
 
 /// Where records are kept. The two implementations give identical traces.
@@ -56,6 +72,14 @@ pub trait Store: Send + Sync {
     /// the database's clock.
     async fn write(&self, lease: &Lease, changes: &[Change]) -> Result<(), StoreError>;
 
+    /// The store's key (64 hex digits). Where there is no store yet, its first tables are made, which
+    /// hold the key and nothing else; such a store reads as empty.
+    async fn key(&self) -> Result<Secret, StoreError>;
+
+    /// Takes the lease of that token away from whoever holds it, and says whether it was held.
+    /// Its holder's next write fails.
+    async fn break_lock(&self, token: u64) -> Result<bool, StoreError>;
+
     /// The newest deployments with their step logs, newest first.
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError>;
 }
@@ -67,17 +91,23 @@ pub enum StoreError {
     Locked { place: String, held: Box<Held> },
     #[error("the lock on the state was lost: {reason}")]
     LeaseLost { reason: String },
-    #[error("the state in {place} belongs to {theirs}, not to {ours}")]
+    #[error("the state in {place} belongs to {theirs}, not to {ours}; name another place with --state")]
     OtherScope { place: String, theirs: String, ours: String },
-    #[error("the state in {place} was written by a newer norn (schema {found}, this one knows {known})")]
+    #[error(
+        "the state in {place} was written by a newer norn (schema {found}, this one knows {known}); use that norn, or a newer one"
+    )]
     Newer { place: String, found: u32, known: u32 },
-    #[error("the state in {place} has an older schema ({found}, this norn writes {known})")]
+    #[error(
+        "the state in {place} has an older schema ({found}, this norn writes {known}); run `norn state upgrade`"
+    )]
     Older { place: String, found: u32, known: u32 },
-    #[error("{place} is no state of norn: {why}")]
+    #[error("{place} is no state of norn: {why}; name another place with --state")]
     Foreign { place: String, why: String },
-    #[error("the state in {place} cannot be written: {why}")]
+    #[error(
+        "the state in {place} cannot be written: {why}; give this user write access to the file and its folder, or name another place with --state"
+    )]
     ReadOnly { place: String, why: String },
-    #[error("no space is left for the state in {place}")]
+    #[error("no space is left for the state in {place}; free some on its disk and run the command again")]
     Full { place: String },
     #[error("the state in {place} cannot be used while {doing}: {why}")]
     Broken { place: String, doing: &'static str, why: String },

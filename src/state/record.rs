@@ -23,9 +23,9 @@ pub struct Snapshot {
     pub forges: BTreeMap<AppName, Forge>,
     /// Runs that have not ended, oldest first.
     pub runs: Vec<Run>,
-    /// Operations of runs that have not ended.
+    /// Unfinished operations of runs that have not ended, oldest first.
     pub operations: Vec<Journaled>,
-    /// Steps whose intent is written and whose outcome is not.
+    /// Steps whose intent is written and whose outcome is not, oldest first.
     pub pending: Vec<PendingStep>,
     pub lock: Option<Held>,
 }
@@ -126,14 +126,17 @@ pub struct Forge {
     pub finished_at: Option<Timestamp>,
 }
 
-/// One entry of a `steps` column, in the seed's format.
+/// One entry of a `steps` column, in the seed's format. An entry that v1 wrote may lack the last
+/// two where they are zero and empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepLog {
     pub step: String,
     /// Deploys: `deployed`, `failed`, `skipped`. Forges: `running`, `completed`, `skipped`, `failed`.
     pub status: String,
+    #[serde(default)]
     pub duration_ms: u64,
+    #[serde(default)]
     pub output: String,
 }
 

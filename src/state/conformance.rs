@@ -1,0 +1,57 @@
+//! What every store does, whatever its database: scripts against the trait, and the traces they
+//! must leave, byte for byte.
+//!
+//! A store's own tests call [`conformance!`] with an expression that makes a fresh [`Backend`].
+
+mod leases;
+mod rows;
+pub mod trace;
+
+use async_trait::async_trait;
+
+pub use self::leases::*;
+pub use self::rows::*;
+use super::{Scope, Store};
+
+/// A place for one store, empty at first.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// The store in this place, as one more process would open it.
+    fn open(&self, scope: Scope) -> Box<dyn Store>;
+    /// Runs a statement behind the store's back.
+    async fn sql(&self, statement: &str);
+    /// The one value that a query finds, as text.
+    async fn ask(&self, query: &str) -> String;
+}
+
+macro_rules! conformance {
+    ($backend:expr) => {
+        conformance! { $backend,
+            an_unwritten_store_reads_as_empty,
+            one_holder_at_a_time,
+            a_lease_that_is_not_current_writes_nothing,
+            a_dead_holder_is_replaced_at_once,
+            a_deployment_from_queue_to_rollback,
+            a_forge_keeps_one_entry_a_step,
+            a_step_is_pending_until_it_ends,
+            a_dead_run_is_buried_with_what_it_left,
+            a_record_is_what_was_put_last,
+            a_write_is_all_or_nothing,
+            a_renamed_app_keeps_its_rows,
+            a_store_is_of_one_project_and_stage,
+            history_is_newest_first,
+        }
+    };
+    ($backend:expr, $($case:ident,)*) => {
+        mod conformance {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    $crate::state::conformance::$case(&$backend).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use conformance;
