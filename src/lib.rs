@@ -3,6 +3,7 @@
 pub mod address;
 pub mod cli;
 pub mod desired;
+pub mod plan;
 pub mod provider;
 pub mod render;
 pub mod secret;

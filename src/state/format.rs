@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::record::Record;
-use crate::desired::{Build, Definition, EnvValue, Rollout, Source};
+use crate::desired::{Build, Definition, EnvValue, Source};
 use crate::secret::Secret;
 
 /// The body of a `forge/<app>` record.
@@ -20,7 +20,6 @@ pub struct ForgeV1 {
     pub definition: Option<Definition>,
     /// HMAC-SHA256 of the value of each secret and each reference in `env`, by variable.
     pub values: BTreeMap<String, String>,
-    pub rollout: Rollout,
     pub protected: bool,
 }
 

@@ -1,0 +1,159 @@
+//! What differs between two definitions, field by field.
+
+use std::collections::BTreeMap;
+
+use similar::{ChangeTag, TextDiff};
+
+use crate::desired::{Command, Definition, EnvValue, Front, Probe, Role};
+
+/// One field that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldDiff {
+    /// Such as `env.LOG`.
+    pub field: String,
+    pub difference: Difference,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    Added(String),
+    Removed(String),
+    Changed {
+        from: String,
+        to: String,
+    },
+    /// A secret or the value behind a reference: shown is only how it is spelled.
+    Value {
+        spelling: String,
+    },
+    /// Texts of several lines: lines with `+`, `-` or a space before them.
+    Text(Vec<String>),
+}
+
+/// A field as it can be compared and shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shown {
+    Plain(String),
+    /// The spelling, and the fingerprint of what is behind it.
+    Hidden(String, Option<String>),
+}
+
+/// Compares two definitions; `values` are the fingerprints of what each does not hold.
+pub fn definitions(
+    old: Option<(&Definition, &BTreeMap<String, String>)>,
+    new: (&Definition, &BTreeMap<String, String>),
+) -> Vec<FieldDiff> {
+    let old = old.map(|(definition, values)| fields(definition, values)).unwrap_or_default();
+    let new = fields(new.0, new.1);
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    let differing = names.into_iter().filter_map(|name| {
+        let difference = difference(old.get(name), new.get(name))?;
+        Some(FieldDiff { field: name.clone(), difference })
+    });
+    differing.collect()
+}
+
+fn difference(old: Option<&Shown>, new: Option<&Shown>) -> Option<Difference> {
+    let text = |shown: &Shown| match shown {
+        Shown::Plain(text) => text.clone(),
+        Shown::Hidden(spelling, _) => spelling.clone(),
+    };
+    match (old, new) {
+        (None, None) => None,
+        (Some(old), Some(new)) if old == new => None,
+        (None, Some(new)) => Some(Difference::Added(text(new))),
+        (Some(old), None) => Some(Difference::Removed(text(old))),
+        (Some(Shown::Hidden(old, _)), Some(Shown::Hidden(new, _))) if old == new => {
+            Some(Difference::Value { spelling: new.clone() })
+        }
+        (Some(old), Some(new)) => {
+            let (from, to) = (text(old), text(new));
+            if from.contains('\n') || to.contains('\n') {
+                Some(Difference::Text(lines(&from, &to)))
+            } else {
+                Some(Difference::Changed { from, to })
+            }
+        }
+    }
+}
+
+fn lines(from: &str, to: &str) -> Vec<String> {
+    let diff = TextDiff::from_lines(from, to);
+    let changes = diff.iter_all_changes().map(|change| {
+        let sign = match change.tag() {
+            ChangeTag::Delete => '-',
+            ChangeTag::Insert => '+',
+            ChangeTag::Equal => ' ',
+        };
+        format!("{sign}{}", change.value().trim_end_matches('\n'))
+    });
+    changes.collect()
+}
+
+/// The fields of a definition by name; what is at its default is left out.
+fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMap<String, Shown> {
+    let Definition { role, command, env, secrets, port, front, replicas, health } = definition;
+    let mut out = BTreeMap::new();
+    let mut plain = |name: &str, text: String| {
+        out.insert(name.to_owned(), Shown::Plain(text));
+    };
+    plain("role", role_name(*role).to_owned());
+    plain(
+        "command",
+        match command {
+            Command::Shell(text) => text.clone(),
+            Command::Exec(argv) => format!("{argv:?}"),
+        },
+    );
+    if let Some(port) = port {
+        plain("port", port.to_string());
+        match front {
+            Front::On(address) if address.is_loopback() => {}
+            Front::On(address) => plain("front.bind", address.to_string()),
+            Front::Off => plain("front", "false".into()),
+        }
+    }
+    plain("replicas", replicas.to_string());
+    plain(
+        "healthcheck",
+        match &health.probe {
+            Probe::Http { path, host } if host == "localhost" => format!("GET {path}"),
+            Probe::Http { path, host } => format!("GET {path} (Host: {host})"),
+            Probe::Tcp => "the port accepts".into(),
+            Probe::Command(command) => command.clone(),
+            Probe::Lives(time) => format!("lives {time:?}"),
+        },
+    );
+    if let Some(live) = &health.live {
+        plain("healthcheck.live", live.clone());
+    }
+    for (name, value, default) in [
+        ("healthcheck.startup", health.startup, 150),
+        ("healthcheck.interval", health.interval, 10),
+        ("healthcheck.timeout", health.timeout, 5),
+    ] {
+        if value.as_secs_f64() != f64::from(default) {
+            plain(name, format!("{value:?}"));
+        }
+    }
+    for (name, value) in env {
+        let shown = match value {
+            EnvValue::Literal(text) => Shown::Plain(text.clone()),
+            EnvValue::Reference(spelling) => Shown::Hidden(spelling.clone(), values.get(name).cloned()),
+        };
+        out.insert(format!("env.{name}"), shown);
+    }
+    for name in secrets {
+        out.insert(format!("secrets.{name}"), Shown::Hidden("(secret)".into(), values.get(name).cloned()));
+    }
+    out
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Webserver => "webserver",
+        Role::Worker => "worker",
+    }
+}
