@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod provider;
+pub mod scrub;
 pub mod secret;
 pub mod spec;
 pub mod state;

@@ -1,0 +1,3 @@
+//! norn against the real thing. A test whose component is missing prints SKIPPED and why.
+
+mod child;
