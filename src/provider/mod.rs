@@ -3,6 +3,7 @@
 pub mod child;
 pub mod guard;
 pub mod machine;
+pub mod source;
 
 pub mod supervise;
 mod tree;
