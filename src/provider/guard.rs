@@ -7,10 +7,11 @@
 //! - norn: `lease NS` (the end of its lease on CLOCK_BOOTTIME), `start`, `end MS` (SIGTERM, and
 //!   SIGKILL when MS milliseconds have passed);
 //! - guard: `held PID`, then after `start` one of `exited CODE`, `signalled NUMBER`, `ended`
-//!   (it was told to), `expired` (the lease passed), `failed TEXT` (the program did not start).
+//!   (it was told to), `expired` (the lease passed), `failed TEXT` (the program did not start),
+//!   `stuck PID...` (these live on in spite of SIGKILL).
 //!
 //! Invariants: the program does not run before `start`; when norn's end closes or the lease passes
-//! everything below the guard is ended; the guard ends after everything below it.
+//! everything below the guard is ended; the guard ends after everything below it, unless it is stuck.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
@@ -30,6 +31,8 @@ use super::{machine, tree};
 
 /// How long what is left may take after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the kernel may take to end what was killed.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// How often the lease is compared with the clock: no timer of std counts suspended time.
 const TICK: Duration = Duration::from_millis(500);
 /// How often SIGKILL is repeated, for what was started between looking and killing.
@@ -102,22 +105,29 @@ impl Guard {
         // When SIGKILL is due, once SIGTERM was sent.
         let mut kill_at: Option<Instant> = None;
         loop {
-            if cause.is_none() && status.is_none() && self.expired() {
+            // A held program does nothing: norn may look at it until it says what to do.
+            if self.go.is_none() && cause.is_none() && status.is_none() && self.expired() {
                 cause = Some(Cause::Expired);
             }
+            let now = Instant::now();
             if (cause.is_some() || status.is_some()) && self.expired() {
-                kill_at = Some(Instant::now());
+                kill_at = Some(kill_at.map_or(now, |at| at.min(now)));
             }
-            let killing = kill_at.is_some_and(|at| at <= Instant::now());
+            let killing = kill_at.is_some_and(|at| at <= now);
             if killing {
                 signal_all(Signal::KILL)?;
+            }
+            if kill_at.is_some_and(|at| at + KILL_LIMIT < now) {
+                return self.give_up();
             }
             match self.next(if killing { REPEAT } else { TICK }, kill_at) {
                 None => {}
                 Some(Event::Lease(end)) => self.lease = Some(end),
-                // A lease that passed before the start is seen first, above.
-                Some(Event::Start) if !self.expired() => self.tell(b'g'),
-                Some(Event::Start) => {}
+                Some(Event::Start) if self.expired() => {
+                    cause = cause.or(Some(Cause::Expired));
+                    self.tell(b'x');
+                }
+                Some(Event::Start) => self.tell(b'g'),
                 Some(Event::End(grace)) => {
                     cause = cause.or(status.is_none().then_some(Cause::Told));
                     self.end(grace, &mut kill_at)?;
@@ -189,6 +199,14 @@ impl Guard {
         }
         let code = signal.map_or(code, |signal| 128 + signal);
         u8::try_from(code).unwrap_or(u8::MAX)
+    }
+
+    /// Waiting on would keep norn from saying what is wrong.
+    fn give_up(&mut self) -> io::Result<u8> {
+        let stuck = tree::below(&[std::process::id()])?;
+        let pids: Vec<String> = stuck.iter().map(|process| process.pid.to_string()).collect();
+        self.say(&format!("stuck {}", pids.join(" ")));
+        Ok(125)
     }
 
     fn say(&mut self, line: &str) {

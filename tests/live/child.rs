@@ -169,6 +169,30 @@ async fn nothing_starts_before_its_identity_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_command_whose_start_cannot_be_recorded_is_not_started() {
+    let bench = Bench::new();
+    let (witness, log) = (bench.dir.path().join("witness"), bench.log());
+    let (command, env) = (exec(&["/usr/bin/touch", "witness"]), BTreeMap::new());
+    let (timeout, silence) = (None, None);
+    let task = Task { command: &command, dir: bench.dir.path(), env: &env, log: &log, timeout, silence };
+    let leash = Leash {
+        guard: env!("CARGO_BIN_EXE_norn").into(),
+        lease: None,
+        cancel: bench.cancel.subscribe(),
+        scrub: Scrub::new([]),
+    };
+    let mut who = None;
+    let record = |identities| {
+        who = Some(identities);
+        async { Err("the disk is full".into()) }
+    };
+    let error = run(&task, &leash, record, |_| ()).await.expect_err("it was not recorded");
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    assert_eq!(machine::alive(&who.expect("it was held").group), Some(false));
+    assert!(!witness.exists());
+}
+
+#[tokio::test]
 async fn what_a_command_leaves_running_is_ended() {
     let bench = Bench::new();
     let done = bench.sh("sleep NAP & setsid sleep NAP & exit 4").await;
@@ -202,21 +226,39 @@ async fn a_command_is_ended_when_late_or_silent() {
 
 #[tokio::test]
 async fn a_command_ends_with_the_last_lease_that_was_sent() {
-    let (renew, lease) = watch::channel(machine::since_boot() + Duration::from_millis(300));
+    let (renew, lease) = watch::channel(machine::since_boot() + LIMIT);
     let mut bench = Bench::new();
     bench.lease = Some(lease);
-    let start = Instant::now();
-    let tree = format!("echo on; {TREE}");
-    let (done, ()) = tokio::join!(bench.sh(&tree), async {
+    let (tree, short) = (format!("echo on; {TREE}"), Duration::from_millis(300));
+    let (done, start) = tokio::join!(bench.sh(&tree), async {
         bench.until_sleeping(5).await;
-        renew.send_replace(machine::since_boot() + Duration::from_millis(900));
+        renew.send_replace(machine::since_boot() + short);
+        Instant::now()
     });
     assert_eq!(done, Finished { ending: Ending::LeaseEnded, output: "on\n".into() });
-    assert!(start.elapsed() >= Duration::from_millis(900), "the renewed lease counts");
+    assert!(start.elapsed() >= short && start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(bench.sleepers(), NONE);
     // Under a lease that has passed nothing is started.
     let done = bench.sh("echo never").await;
     assert_eq!(done, Finished { ending: Ending::LeaseEnded, output: String::new() });
+}
+
+#[tokio::test]
+async fn a_command_goes_on_while_the_lease_is_renewed() {
+    let next = || machine::since_boot() + Duration::from_secs(1);
+    let (renew, lease) = watch::channel(next());
+    let mut bench = Bench::new();
+    bench.lease = Some(lease);
+    let heart = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            renew.send_replace(next());
+        }
+    };
+    tokio::select! {
+        done = bench.sh("sleep 2") => assert!(done.success(), "{done:?}"),
+        () = heart => {}
+    }
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ mod output;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -30,10 +30,11 @@ use uuid::Uuid;
 use super::machine;
 use super::supervise::protocol::Command;
 use super::tree;
-use crate::scrub::{self, Scrub};
+use crate::scrub::Scrub;
 use crate::state::lock::ProcessIdentity;
 
 pub use output::KEPT;
+use output::Writer;
 
 /// How long a command may take from SIGTERM to SIGKILL where it is cancelled or late.
 const GRACE: Duration = Duration::from_secs(10);
@@ -146,7 +147,7 @@ pub enum ChildError {
     Guard(io::Error),
     #[error("processes cannot be listed: {0}")]
     List(io::Error),
-    #[error("processes {0:?} cannot be ended: they do not react to SIGKILL; see `ps -o pid,stat,wchan`")]
+    #[error("processes {0:?} cannot be ended: they run as another user or hang in the kernel")]
     Unkillable(Vec<u32>),
     #[error("pid {pid} belongs to another machine or container ({machine}) and may still run there")]
     OutOfSight { pid: u32, machine: String },
@@ -172,9 +173,8 @@ where
     let mut guarded = Guarded::spawn(task, leash)?;
     let mut writer = Writer::new(log, task.log, &leash.scrub);
     let ending = async {
-        if let Some(identities) = guarded.held(task, leash).await? {
-            record(identities).await.map_err(ChildError::NotRecorded)?;
-        }
+        let identities = guarded.held(task, leash).await?;
+        record(identities).await.map_err(ChildError::NotRecorded)?;
         guarded.watch(task, leash, &mut writer, &mut on_line).await
     };
     let ending = ending.await;
@@ -277,8 +277,8 @@ impl Guarded {
         start().map_err(|why| start_error(task, why.to_string()))
     }
 
-    /// Waits until the program is held, and says who it is; none where it cannot be started.
-    async fn held(&mut self, task: &Task<'_>, leash: &Leash) -> Result<Option<Identities>, ChildError> {
+    /// Waits until the program is held, and says who it is.
+    async fn held(&mut self, task: &Task<'_>, leash: &Leash) -> Result<Identities, ChildError> {
         if let Some(lease) = &leash.lease {
             let end = *lease.borrow();
             self.say(&lease_line(end)).await;
@@ -290,9 +290,11 @@ impl Guarded {
         self.group = pid.parse().ok().and_then(Pid::from_raw);
         let guard = self.process.id().and_then(|pid| machine::identity_of(pid).ok());
         let group = pid.parse().ok().and_then(|pid| machine::identity_of(pid).ok());
-        // Where one has ended already, the guard says why next.
-        let (Some(guard), Some(group)) = (guard, group) else { return Ok(None) };
-        Ok(Some(Identities { guard, group, mark: self.mark.clone() }))
+        // Nothing runs unrecorded: what cannot be told apart from others is not started.
+        let (Some(guard), Some(group)) = (guard, group) else {
+            return Err(start_error(task, "it ended while it was held".into()));
+        };
+        Ok(Identities { guard, group, mark: self.mark.clone() })
     }
 
     /// Starts the held program and reads until it has ended and all it wrote was read.
@@ -388,14 +390,20 @@ fn lease_line(end: Duration) -> String {
 
 /// What the guard's last line means.
 fn outcome(line: &str, asked: Option<Ending>, task: &Task<'_>) -> Result<Ending, ChildError> {
-    let number = |text: &str| text.parse().map_err(|_| ChildError::Guard(io::ErrorKind::InvalidData.into()));
+    let broken = || ChildError::Guard(io::ErrorKind::InvalidData.into());
+    let number = |text: &str| text.parse().map_err(|_| broken());
     match line.split_once(' ').unwrap_or((line, "")) {
         ("exited", code) => Ok(Ending::Exited(number(code)?)),
         ("signalled", signal) => Ok(Ending::Signalled(number(signal)?)),
         ("ended", _) => Ok(asked.unwrap_or(Ending::GuardKilled)),
         ("expired", _) => Ok(Ending::LeaseEnded),
+        ("stuck", pids) => {
+            let pids =
+                pids.split(' ').map(|pid| pid.parse().map_err(|_| broken())).collect::<Result<_, _>>()?;
+            Err(ChildError::Unkillable(pids))
+        }
         ("failed", why) => Err(start_error(task, why.to_owned())),
-        _ => Err(ChildError::Guard(io::ErrorKind::InvalidData.into())),
+        _ => Err(broken()),
     }
 }
 
@@ -412,54 +420,5 @@ async fn changed(lease: &mut Option<watch::Receiver<Duration>>) -> Duration {
 async fn cancelled(cancel: &mut watch::Receiver<bool>) {
     if cancel.wait_for(|cancel| *cancel).await.is_err() {
         std::future::pending().await
-    }
-}
-
-/// Where the output goes: log, capture and lines.
-struct Writer<'a> {
-    log: File,
-    path: &'a Path,
-    scrub: scrub::Stream,
-    decoder: output::Decoder,
-    lines: output::Lines,
-    capture: output::Capture,
-}
-
-impl<'a> Writer<'a> {
-    fn new(log: File, path: &'a Path, scrub: &Scrub) -> Self {
-        Self {
-            log,
-            path,
-            scrub: scrub.stream(),
-            decoder: output::Decoder::default(),
-            lines: output::Lines::default(),
-            capture: output::Capture::default(),
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8], on_line: &mut impl FnMut(&str)) -> Result<(), ChildError> {
-        let mut clean = Vec::with_capacity(bytes.len());
-        self.scrub.push(bytes, &mut clean);
-        self.keep(&clean, on_line)
-    }
-
-    fn keep(&mut self, clean: &[u8], on_line: &mut impl FnMut(&str)) -> Result<(), ChildError> {
-        let written = self.log.write_all(clean);
-        written.map_err(|why| ChildError::Log { log: self.path.to_owned(), why })?;
-        let text = self.decoder.push(clean);
-        self.capture.push(&text);
-        self.lines.push(&text, on_line);
-        Ok(())
-    }
-
-    fn finish(mut self, on_line: &mut impl FnMut(&str)) -> Result<String, ChildError> {
-        let mut clean = Vec::new();
-        self.scrub.finish(&mut clean);
-        self.keep(&clean, on_line)?;
-        let text = self.decoder.finish();
-        self.capture.push(&text);
-        self.lines.push(&text, &mut *on_line);
-        self.lines.finish(on_line);
-        Ok(self.capture.finish(self.path))
     }
 }

@@ -1,9 +1,14 @@
-//! What a command wrote: as clean text, line by line, and capped for the state.
+//! What a command wrote: in its log, as clean text, line by line, and capped for the state.
 //!
 //! Here: decoding, lines, the cap. Elsewhere: reading it (`child`), taking out secrets (`scrub`).
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
+
+use super::ChildError;
+use crate::scrub::{self, Scrub};
 
 /// The most of an output that is kept, in bytes, with the mark of the cut.
 pub const KEPT: usize = 64 << 10;
@@ -12,9 +17,58 @@ const HEAD: usize = 16 << 10;
 /// A line longer than this is handed on in pieces.
 const LINE: usize = 16 << 10;
 
+/// Where the output goes: log, capture and lines.
+pub struct Writer<'a> {
+    log: File,
+    path: &'a Path,
+    scrub: scrub::Stream,
+    decoder: Decoder,
+    lines: Lines,
+    capture: Capture,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(log: File, path: &'a Path, scrub: &Scrub) -> Self {
+        Self {
+            log,
+            path,
+            scrub: scrub.stream(),
+            decoder: Decoder::default(),
+            lines: Lines::default(),
+            capture: Capture::default(),
+        }
+    }
+
+    pub fn push(&mut self, bytes: &[u8], on_line: &mut impl FnMut(&str)) -> Result<(), ChildError> {
+        let mut clean = Vec::with_capacity(bytes.len());
+        self.scrub.push(bytes, &mut clean);
+        self.keep(&clean, on_line)
+    }
+
+    fn keep(&mut self, clean: &[u8], on_line: &mut impl FnMut(&str)) -> Result<(), ChildError> {
+        let written = self.log.write_all(clean);
+        written.map_err(|why| ChildError::Log { log: self.path.to_owned(), why })?;
+        let text = self.decoder.push(clean);
+        self.capture.push(&text);
+        self.lines.push(&text, on_line);
+        Ok(())
+    }
+
+    pub fn finish(mut self, on_line: &mut impl FnMut(&str)) -> Result<String, ChildError> {
+        let mut clean = Vec::new();
+        self.scrub.finish(&mut clean);
+        self.keep(&clean, on_line)?;
+        let text = self.decoder.finish();
+        self.capture.push(&text);
+        self.lines.push(&text, &mut *on_line);
+        self.lines.finish(on_line);
+        Ok(self.capture.finish(self.path))
+    }
+}
+
 /// Decodes a stream into text: what is not UTF-8 becomes U+FFFD, NUL is left out.
 #[derive(Default)]
-pub struct Decoder {
+struct Decoder {
     /// The start of a character whose rest has not come yet.
     held: Vec<u8>,
 }
@@ -49,7 +103,7 @@ impl Decoder {
 
 /// Cuts text into lines, without their ends.
 #[derive(Default)]
-pub struct Lines {
+struct Lines {
     open: String,
 }
 
@@ -79,7 +133,7 @@ impl Lines {
 
 /// The start and the end of an output.
 #[derive(Default)]
-pub struct Capture {
+struct Capture {
     head: String,
     tail: VecDeque<u8>,
     total: usize,

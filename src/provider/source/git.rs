@@ -149,6 +149,9 @@ impl Git {
             // Hooks of the user's own are for the user's own repositories.
             ("core.hooksPath".to_owned(), "/dev/null".to_owned()),
             ("advice.detachedHead".to_owned(), "false".to_owned()),
+            // git itself waits for a silent server for ever, also when norn is gone.
+            ("http.lowSpeedLimit".to_owned(), "1".to_owned()),
+            ("http.lowSpeedTime".to_owned(), LIMIT.as_secs().to_string()),
             // As `git lfs install` sets it, so that a repository that uses LFS never gets pointers.
             ("filter.lfs.process".to_owned(), "git-lfs filter-process".to_owned()),
             ("filter.lfs.smudge".to_owned(), "git-lfs smudge -- %f".to_owned()),

@@ -6,12 +6,13 @@
 //! and no link leads out of the folder.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::files::{self, Skip};
@@ -170,7 +171,10 @@ fn digest(root: &Path, files: &[PathBuf]) -> Result<String, LocalError> {
             part(&mut hash, target.as_os_str().as_bytes());
             continue;
         }
-        let mut file = File::open(&path).map_err(|why| unreadable(&path, why))?;
+        // A link that takes the file's place now is not followed.
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        let mut file = file.map_err(|why| unreadable(&path, why))?;
         // As git keeps modes: whether the owner may run it.
         part(&mut hash, if meta.permissions().mode() & 0o100 == 0 { b"file" } else { b"program" });
         hash.update(meta.len().to_le_bytes());
