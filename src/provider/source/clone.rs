@@ -42,7 +42,8 @@ pub async fn clone(
     let folder = app_folder(staging.path(), repo, &location)?;
     let folder = folder.strip_prefix(staging.path()).expect("it was joined to it").to_owned();
     staging.finish().map_err(io)?;
-    Ok(dest.join(folder))
+    // Joining nothing would add a slash.
+    Ok(if folder.as_os_str().is_empty() { dest.to_owned() } else { dest.join(folder) })
 }
 
 /// git at work in the folder of a clone.
