@@ -6,6 +6,7 @@ pub mod desired;
 pub mod plan;
 pub mod provider;
 pub mod render;
+pub mod scrub;
 pub mod secret;
 pub mod spec;
 pub mod state;

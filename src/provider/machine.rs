@@ -57,17 +57,33 @@ pub fn user_at_host() -> String {
     format!("{user}@{host}")
 }
 
-/// Field 22 of `/proc/<pid>/stat`, behind the command name, which may hold spaces and brackets.
 fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = stat(pid)?;
+    // A zombie has ended: only its parent has not looked yet.
+    if stat.ended { Err(io::ErrorKind::NotFound.into()) } else { Ok(stat.start_time) }
+}
+
+/// What `/proc/<pid>/stat` says of a process.
+pub(super) struct Stat {
+    /// A zombie, or about to be gone.
+    pub ended: bool,
+    pub parent: u32,
+    /// Clock ticks from boot to the process's start.
+    pub start_time: u64,
+}
+
+/// Reads fields 3, 4 and 22, behind the command name, which may hold spaces and brackets.
+pub(super) fn stat(pid: u32) -> io::Result<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace());
     let mut fields = fields.ok_or(io::ErrorKind::InvalidData)?;
-    // A zombie has ended: only its parent has not looked yet.
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return Err(io::ErrorKind::NotFound.into());
+    let ended = matches!(fields.next(), Some("Z" | "X"));
+    let parent = fields.next().and_then(|field| field.parse().ok());
+    let start_time = fields.nth(17).and_then(|field| field.parse().ok());
+    match (parent, start_time) {
+        (Some(parent), Some(start_time)) => Ok(Stat { ended, parent, start_time }),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
-    let start = fields.nth(18).ok_or(io::ErrorKind::InvalidData)?;
-    start.parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// `/etc/machine-id`; a machine without one (many containers) is told by its host name.

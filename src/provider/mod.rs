@@ -1,6 +1,10 @@
 //! The outside world, one module per system; the only code that changes it.
 
+pub mod child;
 pub mod files;
+pub mod guard;
 pub mod machine;
+pub mod source;
 pub mod supervise;
 pub mod survey;
+mod tree;
