@@ -116,7 +116,8 @@ impl Home {
         let (seen, record) = self.look(app).await;
         self.sweep_successor(&place).await;
         let seat = match seen {
-            Observation::Running(_) if record.as_ref().is_some_and(|record| record.executable == digest) => {
+            // One without a record cannot be relieved, only used.
+            Observation::Running(_) if record.as_ref().is_none_or(|record| record.executable == digest) => {
                 return self.order(app, &place, Seat::Office, Order::Roll(Box::new(roll)), on_report).await;
             }
             Observation::Running(_) => Seat::Next,
@@ -251,6 +252,10 @@ impl Home {
             Err(error) => return Observation::Silent { why: format!("/proc cannot be read: {error}") },
         };
         let Some(record) = record else {
+            // A record can be lost while its supervisor lives; the next change writes it again.
+            if let Ok(Report::Status(status)) = question(place, Seat::Office, Order::Status).await {
+                return Observation::Running(status);
+            }
             let replicas = left(place, &[]).await;
             return if replicas.is_empty() {
                 Observation::Absent

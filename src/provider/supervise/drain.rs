@@ -16,6 +16,8 @@ use super::replica::View;
 
 /// How long a connection must be silent to count as idle.
 pub const SILENCE: Duration = Duration::from_secs(1);
+/// The longest drain; a longer one is taken for this.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often connections that drain are looked at.
 pub const LOOK: Duration = Duration::from_millis(50);
 
@@ -68,7 +70,7 @@ impl Pool {
     /// Closes the connections as they get idle, the rest after `limit`; returns how many those
     /// were.
     pub async fn drain(&self, limit: Duration, reports: &Reports) -> usize {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit.min(LONGEST);
         self.stage.send_replace(Stage::Draining);
         let mut told = 0;
         loop {

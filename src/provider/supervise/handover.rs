@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,6 +23,8 @@ use super::sweep::{self, Reach};
 use super::wire::Channel;
 use crate::provider::machine;
 
+/// The longest time that new replicas are waited for.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long an answer between two supervisors may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -37,12 +40,16 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    pub fn find(supervisor: &Supervisor) -> Option<Self> {
+    /// The predecessor of a supervisor that has no office yet; `None` for one that has.
+    pub fn find(supervisor: &Supervisor) -> Result<Option<Self>, Failure> {
         if supervisor.seat() == Seat::Office {
-            return None;
+            return Ok(None);
         }
-        let record = Record::read(&supervisor.place.record(Seat::Office)).ok().flatten()?;
-        Some(Self { record, fence: 0, patience: ANSWER, channel: None, asked: false })
+        let record = Record::read(&supervisor.place.record(Seat::Office));
+        let record = record.map_err(|error| not_handed_over(format!("its record: {error}")))?;
+        let record = record.ok_or_else(|| not_handed_over("its record cannot be read".to_owned()))?;
+        let fence = supervisor.context.ledger.read(|record| record.fence);
+        Ok(Some(Self { record, fence, patience: ANSWER, channel: None, asked: false }))
     }
 
     /// Asks for the hand-over. With `stop` the predecessor stops its replicas first. The socket is
@@ -53,8 +60,7 @@ impl Predecessor {
         roll: &Roll,
         stop: bool,
     ) -> Result<Option<TcpListener>, Failure> {
-        self.fence = roll.fence;
-        self.patience = roll.timeout;
+        self.patience = roll.timeout.min(LONGEST);
         self.hand_over(supervisor, stop).await
     }
 
@@ -69,6 +75,7 @@ impl Predecessor {
             let stream = match supervisor.place.connect(Seat::Office).await {
                 Ok(stream) => stream,
                 Err(_) if machine::alive(&self.record.supervisor) != Some(true) => {
+                    self.refresh(supervisor);
                     if stop || self.record.listen.is_some() {
                         self.sweep(supervisor).await;
                     }
@@ -84,6 +91,7 @@ impl Predecessor {
             let answer = timeout(limit, channel.receive::<Report>()).await;
             match answer {
                 Ok(Ok(Some(Report::Moved))) => {
+                    self.refresh(supervisor);
                     let listener = channel.take_descriptor().map(front::adopt).transpose();
                     self.channel = Some(channel);
                     return listener.map_err(|error| not_handed_over(error.to_string()));
@@ -102,7 +110,6 @@ impl Predecessor {
 
     /// Gets the listening socket, unless it was cleared before, then takes the office.
     pub async fn give(&mut self, supervisor: &Supervisor) -> Result<Option<TcpListener>, Failure> {
-        self.fence = supervisor.context.ledger.read(|record| record.fence);
         let listener = if self.asked { None } else { self.hand_over(supervisor, false).await? };
         supervisor.take_office().map_err(|error| not_handed_over(error.to_string()))?;
         Ok(listener)
@@ -121,28 +128,47 @@ impl Predecessor {
         let mut cut = 0;
         if let Some(channel) = &mut self.channel {
             let _dead = channel.send(&Envelope::new(Order::Taken { drain: roll.drain })).await;
-            while let Ok(Some(report)) = channel.receive().await {
-                match report {
-                    Report::Done { cut: counted } => {
-                        cut = counted;
-                        break;
-                    }
-                    other => reports.say(other),
-                }
-            }
+            // Draining, then ending replicas that do not want to.
+            let limit = roll.drain.min(LONGEST) + Duration::from_secs(60);
+            let _silent = timeout(limit, follow(channel, reports, &mut cut)).await;
         }
         let end = Instant::now() + ANSWER;
-        while machine::alive(&self.record.supervisor) == Some(true) && Instant::now() < end {
+        while machine::alive(&self.record.supervisor) == Some(true) {
+            if Instant::now() >= end {
+                // It has no office and no name any more, and nobody could ever ask it to end.
+                supervisor.context.journal.say("the supervisor before this one does not end and is killed");
+                sweep::kill(self.record.supervisor.pid, Signal::KILL);
+            }
             sleep(Duration::from_millis(20)).await;
         }
         self.sweep(supervisor).await;
         cut
     }
 
+    /// Reads the record again: the supervisor does not change it any more.
+    fn refresh(&mut self, supervisor: &Supervisor) {
+        if let Ok(Some(record)) = Record::read(&supervisor.place.record(Seat::Office)) {
+            self.record = record;
+        }
+    }
+
     /// Ends what is left of a predecessor's replicas, itself being dead.
     async fn sweep(&self, supervisor: &Supervisor) {
         if machine::alive(&self.record.supervisor) != Some(true) {
             sweep::sweep(&supervisor.context.marker, &self.record.replicas, Reach::Recorded).await;
+        }
+    }
+}
+
+/// Passes reports on until the predecessor is done.
+async fn follow(channel: &mut Channel, reports: &Reports, cut: &mut usize) {
+    while let Ok(Some(report)) = channel.receive().await {
+        match report {
+            Report::Done { cut: counted } => {
+                *cut = counted;
+                return;
+            }
+            other => reports.say(other),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Place {
     /// Listens at the seat's socket, mode 0600, in place of whatever had the name.
     pub fn bind(&self, seat: Seat) -> io::Result<UnixListener> {
         let name = self.name(seat, "sock");
-        let temporary = self.reach(&format!(".{name}.{}", std::process::id()));
+        let temporary = self.reach(&format!(".{name}.new"));
         let _absent = fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
         fs::set_permissions(&temporary, Permissions::from_mode(0o600))?;

@@ -81,6 +81,7 @@ async fn get(context: &Context, port: u16, path: &str, host: &str, limit: Durati
         Ok(Err(error)) if error.is_connect() => {
             Err(format!("GET {path}: connection refused on 127.0.0.1:{port}"))
         }
+        Ok(Err(error)) if error.is_builder() => Err(format!("GET {path}: no path that can be asked for")),
         Ok(Err(_)) => Err(format!("GET {path}: no HTTP answer on 127.0.0.1:{port}")),
         Err(_) => Err(format!("GET {path}: no answer within {:.1} s", limit.as_secs_f64())),
     }

@@ -116,11 +116,14 @@ fn explain(error: io::Error, roll: &Roll) -> io::Error {
 
 async fn gone(group: u32, within: Duration) -> bool {
     let end = Instant::now() + within;
+    let mut pause = Duration::from_millis(10);
     while !procfs::members(group).is_empty() {
         if Instant::now() >= end {
             return false;
         }
-        sleep(Duration::from_millis(20)).await;
+        // A look reads the state of every process: less often, the longer it takes.
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
     }
     true
 }

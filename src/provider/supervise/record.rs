@@ -90,7 +90,7 @@ impl Record {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let temporary = path.with_extension(format!("json.{}", std::process::id()));
+        let temporary = path.with_extension("json.new");
         let mut options = OpenOptions::new();
         let mut file: File = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&serde_json::to_vec(self)?)?;

@@ -60,7 +60,7 @@ pub async fn roll(
     reports: &Reports,
     gone: watch::Receiver<bool>,
 ) -> Result<usize, Failure> {
-    let mut old = Old::find(supervisor);
+    let mut old = Old::find(supervisor)?;
     let conflict = old.conflicts(roll);
     let mut cut = if conflict { old.clear(supervisor, roll, reports).await? } else { 0 };
     let former = old.listen();
@@ -157,11 +157,12 @@ async fn open_inherited(fleet: &Fleet, address: Option<SocketAddr>) -> Result<Op
 }
 
 impl Old {
-    fn find(supervisor: &Supervisor) -> Self {
+    fn find(supervisor: &Supervisor) -> Result<Self, Failure> {
         if let Some(live) = supervisor.live() {
-            return Old::Mine(live);
+            return Ok(Old::Mine(live));
         }
-        Predecessor::find(supervisor).map_or(Old::Nothing, |predecessor| Old::Theirs(Box::new(predecessor)))
+        let predecessor = Predecessor::find(supervisor)?;
+        Ok(predecessor.map_or(Old::Nothing, |predecessor| Old::Theirs(Box::new(predecessor))))
     }
 
     /// Whether the new replicas cannot run, or the port cannot be opened, beside the old ones.

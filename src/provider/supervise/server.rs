@@ -277,7 +277,7 @@ impl Supervisor {
     async fn leave(&self) {
         self.leaving.send_replace(true);
         let idle = async {
-            while self.desk().busy.is_some() {
+            while !self.close_desk() {
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -287,12 +287,19 @@ impl Supervisor {
             // Relieved, or stopped by an order: names and replicas are not this one's any more.
             _ = ended.wait_for(|ended| *ended) => return,
         }
-        self.desk().busy = Some("stop".to_owned());
         self.stop(&Reports::new().0).await;
     }
 
     fn listen(&self, listener: UnixListener) {
         self.listeners.send(listener).expect("the receiver lives as long as the process");
+    }
+
+    /// Lets no order begin any more, once none is under way.
+    fn close_desk(&self) -> bool {
+        let mut desk = self.desk();
+        let idle = desk.busy.is_none();
+        desk.busy.get_or_insert_with(|| "stop".to_owned());
+        idle
     }
 
     /// Nobody ever gave an order, or a successor's only order is over.

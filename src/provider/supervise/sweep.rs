@@ -83,7 +83,8 @@ fn own_line(processes: &[Process]) -> BTreeSet<u32> {
     line
 }
 
-fn kill(pid: u32, signal: Signal) {
+/// Sends a signal to one process.
+pub fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     // A process that has ended already is what the signal is for.
     let _gone = pid.map(|pid| kill_process(pid, signal));

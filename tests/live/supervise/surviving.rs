@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use norn::provider::supervise::client::Observation;
+use norn::provider::supervise::client::{Observation, RollError};
 use norn::provider::supervise::protocol::{Command, Probe};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -155,4 +155,63 @@ async fn hostile_clients_are_refused_and_hold_up_nobody() {
     }
     let asked = tokio::time::timeout(Duration::from_secs(2), world.status()).await;
     assert_eq!(asked.expect("an answer at once").wanted, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_is_killed_leaves_the_old_supervisor_in_office() {
+    let world = World::new();
+    let port = free_port();
+    world.go(world.roll("one", port)).await.expect("the first roll");
+    let (before, old) = (world.status().await.pid, world.replicas());
+    let newer = world.newer_home();
+    let mut roll = world.roll("two", port);
+    roll.env.0.insert("HEALTH".to_owned(), "500".to_owned());
+    let lost = tokio::join!(newer.roll(&world.app, roll, |_| {}), async {
+        until("both successor's replicas run", async || world.replicas().len() == 4).await;
+        let others = world.processes().into_iter().filter(|pid| *pid != before);
+        let replicas = world.replicas();
+        others.filter(|pid| !replicas.contains(pid)).for_each(kill);
+    });
+    assert!(matches!(lost.0, Err(RollError::Lost { moved: false })), "{:?}", lost.0);
+    assert_eq!(world.status().await.pid, before);
+    assert_eq!(world.replicas().len(), 4, "nobody ended the orphans yet");
+    newer.roll(&world.app, world.roll("three", port), |_| {}).await.expect("the next takeover");
+    let now = world.replicas();
+    assert!(now.len() == 2 && now.iter().all(|pid| !old.contains(pid)), "no orphan: {}", world.log());
+    assert!(get(port, "/").await.expect("an answer").starts_with("three "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_dies_with_the_names_in_hand_gives_them_back() {
+    let world = World::new();
+    let port = free_port();
+    world.go(world.roll("one", port)).await.expect("the first roll");
+    let before = world.status().await;
+    let socket = world.home.run.join("web.sock");
+    let stream = UnixStream::connect(&socket).await.expect("a connection");
+    let (reader, mut writer) = stream.into_split();
+    let order = b"{\"protocol\":1,\"order\":{\"kind\":\"handover\",\"fence\":8,\"stop\":false}}\n";
+    writer.write_all(order).await.expect("the order is sent");
+    let mut reader = BufReader::new(reader);
+    let mut said = String::new();
+    reader.read_line(&mut said).await.expect("an answer");
+    assert!(said.contains("moved"), "{said}");
+    fs::remove_file(&socket).expect("the socket was there");
+    fs::remove_file(world.record()).expect("the record was there");
+    get(port, "/").await.expect("it serves meanwhile");
+    drop((reader, writer));
+    until("it can be asked again", async || {
+        matches!(world.home.observe(&world.app).await, Observation::Running(_))
+    })
+    .await;
+    let after = world.status().await;
+    assert_eq!((after.pid, after.fence), (before.pid, 8));
+    world
+        .go({
+            let mut roll = world.roll("two", port);
+            roll.fence = 8;
+            roll
+        })
+        .await
+        .expect("the next roll");
 }
