@@ -1,10 +1,11 @@
 //! The arguments of every command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
-use crate::spec::name::StageName;
+use crate::spec::name::{AppName, StageName};
 
 /// One infraspec.yaml, one plan, one apply.
 ///
@@ -63,6 +64,29 @@ pub enum Command {
     Schema(Schema),
     /// Print the merged spec, each value with its place
     Spec,
+
+    /// Keeps one app running; norn starts it by itself
+    #[command(hide = true)]
+    Supervise(Supervise),
+    /// Keeps one command from outliving norn; norn starts it by itself
+    #[command(hide = true)]
+    Guard {
+        #[arg(last = true)]
+        program: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Supervise {
+    #[arg(long)]
+    pub app: AppName,
+    #[arg(long)]
+    pub run: PathBuf,
+    #[arg(long)]
+    pub logs: PathBuf,
+    /// Take over from the supervisor that runs
+    #[arg(long)]
+    pub next: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@ mod args;
 mod failure;
 mod schema;
 mod show_spec;
+mod supervise;
 mod validate;
 mod workspace;
 
@@ -28,6 +29,9 @@ pub fn main() -> ExitCode {
         }
     };
     let printer = Printer::new(args.global.color(), args.global.quiet);
+    if let Command::Guard { program } = &args.command {
+        return crate::provider::guard::run(program);
+    }
     match run(args, printer) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -43,5 +47,15 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
         Command::Validate(options) => validate::run(global, &options, printer),
         Command::Schema(options) => schema::run(&options, printer),
         Command::Spec => show_spec::run(global, printer),
+        Command::Supervise(options) => supervise::run(options),
+        Command::Guard { .. } => unreachable!("the guard has its own way out"),
     }
+}
+
+/// The async runtime of commands that wait for something; pure commands need none.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("no threads can be started: {error}")))
 }

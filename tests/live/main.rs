@@ -4,3 +4,4 @@ mod child;
 mod git_server;
 mod local;
 mod source;
+mod supervise;
