@@ -1,6 +1,7 @@
 //! norn turns one `infraspec.yaml` into running software.
 
 pub mod address;
+pub mod apply;
 pub mod cli;
 pub mod desired;
 pub mod plan;

@@ -1,7 +1,9 @@
 //! The command line: one file per command, each a straight line through the pipeline.
 
 mod args;
+mod facts;
 mod failure;
+mod project;
 mod schema;
 mod show_spec;
 mod supervise;

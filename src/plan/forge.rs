@@ -28,9 +28,8 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>, drift: &mut Vec<D
         if !diff.is_empty() && known.is_some_and(|known| known.definition.is_some()) {
             reasons.push(Reason::DefinitionChanged);
         }
-        if let Some(known) = known.filter(|known| known.protected != app.protected) {
+        if known.is_some_and(|known| known.protected != app.protected) {
             reasons.push(Reason::ProtectionChanged { now: app.protected });
-            let _ = known;
         }
         let forge = context.stored.forges.get(context.renamed_from.as_ref().unwrap_or(&app.name));
         if let Some(forge) = forge.filter(|forge| forge.status == ForgeStatus::ForgeFailed) {
@@ -78,6 +77,7 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>, drift: &mut Vec<D
         work: Work::Forge(ForgeWork {
             renamed_from: context.renamed_from.clone(),
             protected: app.protected,
+            live: context.known.forge.clone(),
             roll,
         }),
     })
@@ -132,12 +132,7 @@ fn not_running(context: &Context<'_>, deploy: Option<&Operation>, drift: &mut Ve
 
 /// The digest under which the live definition was handed to the supervisor.
 fn recorded_digest(context: &Context<'_>) -> String {
-    context.known.forge.as_ref().map(definition_digest).unwrap_or_default()
-}
-
-/// What tells two definitions apart, values included, without holding any.
-pub fn definition_digest(forge: &ForgeV1) -> String {
-    format::digest(&serde_json::json!({ "definition": forge.definition, "values": forge.values }))
+    context.known.forge.as_ref().map(ForgeV1::definition_digest).unwrap_or_default()
 }
 
 /// The apps that are known and no longer wanted.

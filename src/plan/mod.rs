@@ -195,6 +195,8 @@ pub enum Work {
 pub struct ForgeWork {
     pub renamed_from: Option<AppName>,
     pub protected: bool,
+    /// What is live now, which stays where nothing is rolled.
+    pub live: Option<ForgeV1>,
     /// The running release and the definition to which it is rolled; absent where a deploy does it.
     pub roll: Option<Roll>,
 }

@@ -1,9 +1,11 @@
 //! The outside world, one module per system; the only code that changes it.
 
 pub mod child;
+pub mod dump;
 pub mod files;
 pub mod guard;
 pub mod machine;
+pub mod releases;
 pub mod source;
 pub mod supervise;
 pub mod survey;

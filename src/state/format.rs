@@ -23,6 +23,13 @@ pub struct ForgeV1 {
     pub protected: bool,
 }
 
+impl ForgeV1 {
+    /// What tells two definitions apart, values included, without holding any.
+    pub fn definition_digest(&self) -> String {
+        digest(&serde_json::json!({ "definition": self.definition, "values": self.values }))
+    }
+}
+
 /// The body of a `deploy/<app>` record: the release that is live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

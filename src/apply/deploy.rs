@@ -1,0 +1,380 @@
+//! One deploy: clone, build, test, snapshot, migrate, deploy, cleanup.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Run;
+use super::events::StepError;
+use super::forge::{self, LiveRoll};
+use super::journal::{Done, InStep, Journal, Row};
+use super::walk::{Gate, Stopped};
+use crate::address::Address;
+use crate::desired::Source;
+use crate::plan::{DeployWork, Operation, Step};
+use crate::provider::child::{self, Ending, Leash, Task};
+use crate::provider::source::{self, local};
+use crate::provider::supervise::protocol::Command;
+use crate::provider::{dump, releases};
+use crate::spec::name::AppName;
+use crate::state::Change;
+use crate::state::format::{self, DeployV1, ForgeV1};
+
+/// Does one deploy, and says where the app is reached.
+pub async fn deploy(
+    run: &Arc<Run>,
+    operation: &Operation,
+    gate: &Gate,
+    work: &DeployWork,
+) -> Result<Option<String>, Stopped> {
+    let app = &operation.address.name;
+    let row = Uuid::now_v7().to_string();
+    let deploying = Deploying::new(run, app, work, &row);
+    let queued = Change::DeploymentQueued {
+        id: row.clone(),
+        app: app.clone(),
+        commit_sha: work.commit.clone(),
+        image_tag: work.tag.clone(),
+    };
+    let intent = json!({ "forge": deploying.forge, "deploy": deploying.release });
+    let journal =
+        Journal::open(run, operation, gate, Row::Deployment { id: row }, intent, vec![queued]).await?;
+    let result = deploying.steps(&journal).await;
+    if let Err(stopped) = result {
+        deploying.abandon();
+        return Err(stopped);
+    }
+    let mut with = Vec::new();
+    if work.record_only.is_some() {
+        with.extend(deploying.live());
+    }
+    journal.close(with).await?;
+    Ok(forge::reached(&work.definition))
+}
+
+struct Deploying<'a> {
+    run: &'a Arc<Run>,
+    app: &'a AppName,
+    work: &'a DeployWork,
+    /// Where the release is made.
+    workshop: PathBuf,
+    /// Where it is kept, whole.
+    folder: PathBuf,
+    /// The records that become current with the release.
+    forge: ForgeV1,
+    release: DeployV1,
+}
+
+impl<'a> Deploying<'a> {
+    fn new(run: &'a Arc<Run>, app: &'a AppName, work: &'a DeployWork, row: &str) -> Self {
+        let folders = &run.world.folders;
+        let name = work.tag.rsplit(':').next().unwrap_or(&work.tag);
+        let all = folders.releases(app);
+        let release = match &work.record_only {
+            Some(release) => DeployV1 { deployment: row.to_owned(), ..release.clone() },
+            None => {
+                let inner = match &work.source {
+                    Source::Git { path: Some(path), .. } => Path::new(name).join(path),
+                    Source::Git { path: None, .. } | Source::Local { .. } => PathBuf::from(name),
+                };
+                DeployV1 {
+                    version: 1,
+                    commit: work.commit.clone(),
+                    tag: work.tag.clone(),
+                    source: work.source.clone(),
+                    build: work.build.clone(),
+                    folder: format!("releases/{app}/{}", inner.display()),
+                    deployment: row.to_owned(),
+                }
+            }
+        };
+        Self {
+            run,
+            app,
+            work,
+            workshop: releases::workshop(&all, name),
+            folder: all.join(name),
+            forge: forge::stored(run, app, &work.definition, work.protected),
+            release,
+        }
+    }
+
+    async fn steps(&self, journal: &Journal<'_>) -> Result<(), Stopped> {
+        journal.step(Step::Clone, |step| self.fetch(step)).await?;
+        journal.step(Step::Build, |step| self.build(step)).await?;
+        journal.step(Step::Test, |step| self.test(step)).await?;
+        if self.work.record_only.is_none() {
+            let finished = releases::finish(&self.workshop, &self.folder);
+            finished.map_err(|error| Stopped::Failed {
+                step: Some(Step::Build),
+                error: folder_error(&self.folder, &error),
+            })?;
+        }
+        journal.step(Step::Snapshot, |step| self.snapshot(step)).await?;
+        journal.step(Step::Migrate, |step| self.migrate(step)).await?;
+        journal.step(Step::Deploy, |step| self.roll(step)).await?;
+        journal.step(Step::Cleanup, |step| self.cleanup(step)).await
+    }
+
+    /// The app's folder in the workshop.
+    fn inside(&self) -> PathBuf {
+        match &self.work.source {
+            Source::Git { path: Some(path), .. } => self.workshop.join(path),
+            Source::Git { path: None, .. } | Source::Local { .. } => self.workshop.clone(),
+        }
+    }
+
+    /// The app's folder in the release.
+    fn dir(&self) -> PathBuf {
+        self.run.world.folders.stage.join(&self.release.folder)
+    }
+
+    async fn fetch(&self, step: InStep) -> Result<Done, StepError> {
+        let world = &self.run.world;
+        let all = world.folders.releases(self.app);
+        let cache = world.folders.cache(self.app);
+        let prepared = releases::private_folder(&all)
+            .and_then(|()| releases::private_folder(&cache))
+            .and_then(|()| releases::sweep(&all, &cache, &self.work.build.cache));
+        prepared.map_err(|error| folder_error(&all, &error))?;
+        match &self.work.source {
+            Source::Local { folder, ignore } => {
+                let from = world.root.join(folder);
+                let skip = skipped(&world.skip, &from, ignore);
+                let version = tokio::select! {
+                    version = local::copy(&world.git, &from, &skip, &self.workshop) => version,
+                    () = self.run.control.cancelled() => return Err(StepError::new("cancelled")),
+                };
+                let version = version.map_err(|error| StepError::new(error.to_string()))?.to_string();
+                if version != self.work.commit {
+                    return Err(StepError::new(format!(
+                        "{} changed since the plan: it is {version}, planned was {}",
+                        from.display(),
+                        self.work.commit
+                    ))
+                    .help(
+                        "plan again; a build that writes into its own source belongs under `build.ignore`",
+                    ));
+                }
+                Ok(Done::said(format!("copied {folder} at {version}")))
+            }
+            Source::Git { url, reference, path } => {
+                let repo = world.repo(url, Some(reference.as_str()), path.as_deref());
+                let commit = self.work.commit.parse().expect("the plan holds a full commit");
+                let log = self.log(Step::Clone)?;
+                let leash = self.leash();
+                let mut on_line = |line: &str| step.output(line);
+                let cloned =
+                    source::clone(&world.git, &repo, &commit, &self.workshop, &leash, &log, &mut on_line);
+                cloned.await.map_err(|error| StepError::new(error.to_string()))?;
+                let shown = world.scrub.text(url).into_owned();
+                Ok(Done::said(format!("cloned {shown} ({}) at {commit}", reference.as_str())))
+            }
+        }
+    }
+
+    async fn build(&self, step: InStep) -> Result<Done, StepError> {
+        let command = self.work.build.command.as_deref().expect("the step is skipped without a command");
+        let cached = &self.work.build.cache;
+        let (dir, cache) = (self.inside(), self.run.world.folders.cache(self.app));
+        releases::lend(&cache, &dir, cached).map_err(|error| folder_error(&dir, &error))?;
+        let env = self.run.world.env(self.app, &self.work.definition);
+        let done = self.command(&step, command, &dir, &env).await?;
+        releases::keep_copy(&dir, &cache, cached).await.map_err(|error| folder_error(&cache, &error))?;
+        Ok(done)
+    }
+
+    async fn test(&self, step: InStep) -> Result<Done, StepError> {
+        let command = self.work.build.test.as_deref().expect("the step is skipped without a command");
+        let env = self.run.world.env(self.app, &self.work.definition);
+        self.command(&step, command, &self.inside(), &env).await
+    }
+
+    async fn snapshot(&self, step: InStep) -> Result<Done, StepError> {
+        let world = &self.run.world;
+        let database = self.work.snapshot.as_deref().expect("the step is skipped without a database");
+        let folder = &world.folders.snapshots;
+        releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
+        let path = folder.join(dump::file_name(database, &self.work.commit, Timestamp::now()));
+        let partial = path.with_extension("part");
+        let mut env = world.environment.base.clone();
+        match &world.postgres {
+            Some(server) => {
+                env.extend(dump::libpq(server).map_err(|error| StepError::new(error.to_string()))?)
+            }
+            None => env.extend(world.environment.postgres.clone()),
+        }
+        env.entry("PGCONNECT_TIMEOUT".into()).or_insert_with(|| "30".into());
+        let command = Command::Exec(dump::arguments(database, &partial));
+        let result = self.run_child(&step, &command, folder, &env).await;
+        let dumped = result.map_err(|error| {
+            let _ = std::fs::remove_file(&partial);
+            let where_to = if world.postgres.is_some() { "`postgres.url`" } else { "the PG* variables" };
+            error.help(format!(
+                "check {where_to} and that pg_dump is installed and not older than the server; nothing was changed"
+            ))
+        })?;
+        let kept = tokio::task::spawn_blocking(move || dump::keep(&partial, &path))
+            .await
+            .expect("keeping a file does not panic")
+            .map_err(|error| folder_error(folder, &error))?;
+        let name = kept.path.file_name().unwrap_or_default().to_string_lossy();
+        let said = format!("snapshots/{name}, {} bytes, sha256 {}\n{dumped}", kept.bytes, kept.checksum);
+        Ok(Done::said(said))
+    }
+
+    async fn migrate(&self, step: InStep) -> Result<Done, StepError> {
+        let world = &self.run.world;
+        let command = self.work.migrate.as_deref().expect("the step is skipped without a command");
+        let mut env = world.env(self.app, &self.work.definition);
+        if world.postgres.is_none() && !env.contains_key("DATABASE_URL") {
+            env.extend(world.environment.postgres.clone());
+        }
+        self.command(&step, command, &self.dir(), &env).await
+    }
+
+    async fn roll(&self, step: InStep) -> Result<Done, StepError> {
+        let dir = self.dir();
+        if !dir.is_dir() || !dir.starts_with(&self.folder) {
+            return Err(StepError::new(format!("the release's folder {} is not there", dir.display())));
+        }
+        let live = LiveRoll {
+            app: self.app,
+            forge: &self.forge,
+            release: &self.release,
+            definition: &self.work.definition,
+            rollout: self.work.rollout,
+        };
+        let mut done = live.put(&step).await?;
+        done.changes.extend(self.live());
+        Ok(done)
+    }
+
+    /// What becomes true once the release serves.
+    fn live(&self) -> Vec<Change> {
+        let record = |address, record| Change::RecordPut { address, record };
+        vec![
+            record(Address::forge(self.app), format::record(&self.forge, self.work.protected)),
+            record(Address::deploy(self.app), format::record(&self.release, self.work.protected)),
+        ]
+    }
+
+    async fn cleanup(&self, _: InStep) -> Result<Done, StepError> {
+        let world = &self.run.world;
+        let (all, cache) = (world.folders.releases(self.app), world.folders.cache(self.app));
+        let swept = releases::sweep(&all, &cache, &self.work.build.cache);
+        let swept = swept.map_err(|error| folder_error(&all, &error))?;
+        let said = if swept == 0 { "nothing was left" } else { "removed what earlier attempts left" };
+        Ok(Done::said(said))
+    }
+
+    /// Gives back what a failed attempt borrowed. What cannot be removed now is swept by the next.
+    fn abandon(&self) {
+        let cache = self.run.world.folders.cache(self.app);
+        let cached = &self.work.build.cache;
+        let _ = releases::put_back(&self.inside(), &cache, cached);
+        let _ = std::fs::remove_dir_all(&self.workshop);
+        // The folder of a release that never went live, unless an older one of its name serves.
+        if self.work.record_only.is_none() && !self.serves() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    /// Whether the roll may have come to pass although the step failed.
+    fn serves(&self) -> bool {
+        let record = self.run.world.home.run.join(format!("{}.json", self.app));
+        std::fs::read_to_string(record).is_ok_and(|text| text.contains(&self.work.tag))
+    }
+
+    async fn command(
+        &self,
+        step: &InStep,
+        command: &str,
+        dir: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Done, StepError> {
+        let output = self.run_child(step, &Command::Shell(command.to_owned()), dir, env).await?;
+        Ok(Done { output, ..Done::default() })
+    }
+
+    async fn run_child(
+        &self,
+        step: &InStep,
+        command: &Command,
+        dir: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> Result<String, StepError> {
+        let log = self.log(step.step)?;
+        let task = Task { command, dir, env, log: &log, timeout: None, silence: None };
+        let record = |identities: child::Identities| async move {
+            let detail = json!({ "child": identities });
+            step.record(detail).await.map_err(|error| error.message.into())
+        };
+        let finished = child::run(&task, &self.leash(), record, |line| step.output(line)).await;
+        let finished = finished.map_err(|error| StepError::new(error.to_string()))?;
+        if finished.success() {
+            return Ok(finished.output);
+        }
+        let shown = match command {
+            Command::Shell(text) => text.lines().next().unwrap_or_default().to_owned(),
+            Command::Exec(argv) => argv.first().cloned().unwrap_or_default(),
+        };
+        let lines: Vec<&str> = finished.output.lines().collect();
+        let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
+        let help = match finished.ending {
+            Ending::Cancelled => None,
+            _ => Some(format!("the whole output is in {}", log.display())),
+        };
+        Err(StepError {
+            message: format!("`{}` {}", self.run.world.scrub.text(&shown), finished.ending),
+            evidence: evidence.collect(),
+            help,
+            output: finished.output,
+        })
+    }
+
+    fn leash(&self) -> Leash {
+        Leash {
+            guard: Leash::own_guard(),
+            lease: Some(self.run.lease_end.clone()),
+            cancel: self.run.control.cancel_switch(),
+            scrub: self.run.world.scrub.clone(),
+        }
+    }
+
+    fn log(&self, step: Step) -> Result<PathBuf, StepError> {
+        let log = self.run.world.folders.step_log(self.app, step.as_str());
+        let folder = log.parent().expect("a log is in a folder");
+        releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
+        // One file a step: the newest run's; the first command of a run starts it anew.
+        if log.exists() {
+            let old = log.with_extension("old.log");
+            std::fs::rename(&log, old).map_err(|error| folder_error(&log, &error))?;
+        }
+        Ok(log)
+    }
+}
+
+/// What is no part of a local source, as absolute paths.
+pub fn skipped(always: &[PathBuf], folder: &Path, ignore: &[String]) -> Vec<PathBuf> {
+    always.iter().cloned().chain(ignore.iter().map(|path| folder.join(path))).collect()
+}
+
+pub fn folder_error(folder: &Path, error: &std::io::Error) -> StepError {
+    let shown = folder.display();
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            StepError::new(format!("no space is left for {shown}"))
+                .help("free some space on its disk and apply again")
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            StepError::new(format!("{shown} cannot be written: {error}"))
+                .help("give this user write access to the folder")
+        }
+        _ => StepError::new(format!("{shown}: {error}")),
+    }
+}

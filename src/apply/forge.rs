@@ -1,0 +1,282 @@
+//! Forging, updating and tearing down; putting a release and a definition live together.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::Run;
+use super::deploy::folder_error;
+use super::events::{Event, StepError};
+use super::journal::{Done, InStep, Journal, Row};
+use super::walk::{Gate, Stopped};
+use super::world;
+use crate::address::Address;
+use crate::desired::{Definition, Front, Rollout};
+use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
+use crate::provider::supervise::client::RollError;
+use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Report};
+use crate::spec::name::AppName;
+use crate::state::format::{self, DeployV1, ForgeV1};
+use crate::state::{Change, ForgeStatus};
+
+/// Creates or updates what an app stands on.
+pub async fn forge(
+    run: &Arc<Run>,
+    operation: &Operation,
+    gate: &Gate,
+    work: &ForgeWork,
+) -> Result<Option<String>, Stopped> {
+    let app = &operation.address.name;
+    let after = work.roll.as_ref().map(|roll| stored(run, app, &roll.definition, work.protected));
+    let intent = json!({ "forge": after, "deploy": work.roll.as_ref().map(|roll| &roll.release) });
+    let mut begin = Vec::new();
+    if let Some(from) = &work.renamed_from {
+        begin.push(Change::AppRenamed { from: from.clone(), to: app.clone() });
+    }
+    begin.push(Change::ForgeStarted { app: app.clone(), status: ForgeStatus::Forging });
+    let row = Row::Forge { failed: ForgeStatus::ForgeFailed };
+    let journal = Journal::open(run, operation, gate, row, intent, begin).await?;
+    journal
+        .step(Step::CreateDeployment, |step| async move {
+            let Some(roll) = &work.roll else { return Ok(Done::default()) };
+            let forge = stored(&step.run, app, &roll.definition, work.protected);
+            put_stored(&step, app, roll, &forge, work).await
+        })
+        .await?;
+    let mut end = vec![Change::ForgeEnded {
+        app: app.clone(),
+        status: ForgeStatus::Forged,
+        error: String::new(),
+        resources: Some(json!({ "runtime": "process", "deploymentName": app })),
+    }];
+    if work.roll.is_none() {
+        end.push(remembered(operation, work));
+    }
+    journal.close(end).await?;
+    Ok(work.roll.as_ref().and_then(|roll| reached(&roll.definition)))
+}
+
+/// Rolls a stored release to a definition.
+async fn put_stored(
+    step: &InStep,
+    app: &AppName,
+    roll: &Roll,
+    forge: &ForgeV1,
+    work: &ForgeWork,
+) -> Result<Done, StepError> {
+    if let Some(old) = &work.renamed_from {
+        // The old name's supervisor holds the port, so it goes first.
+        stop(step, old).await?;
+    }
+    let live =
+        LiveRoll { app, forge, release: &roll.release, definition: &roll.definition, rollout: roll.rollout };
+    let mut done = live.put(step).await?;
+    done.changes.push(Change::RecordPut {
+        address: Address::forge(app),
+        record: format::record(forge, work.protected),
+    });
+    Ok(done)
+}
+
+/// What is remembered of an app of which nothing that runs changed: its protection, and that it
+/// was forged. Its live definition stays.
+fn remembered(operation: &Operation, work: &ForgeWork) -> Change {
+    let live = work.live.as_ref();
+    let body = ForgeV1 {
+        version: 1,
+        definition: live.and_then(|forge| forge.definition.clone()),
+        values: live.map(|forge| forge.values.clone()).unwrap_or_default(),
+        protected: work.protected,
+    };
+    let record = format::record(&body, work.protected);
+    Change::RecordPut { address: operation.address.clone(), record }
+}
+
+/// Stops an app and forgets it. What holds data stays.
+pub async fn teardown(
+    run: &Arc<Run>,
+    operation: &Operation,
+    gate: &Gate,
+    work: &TeardownWork,
+) -> Result<Option<String>, Stopped> {
+    let app = &operation.address.name;
+    let begin = vec![Change::ForgeStarted { app: app.clone(), status: ForgeStatus::TearingDown }];
+    let row = Row::Forge { failed: ForgeStatus::ForgeFailed };
+    let journal = Journal::open(run, operation, gate, row, json!({}), begin).await?;
+    journal
+        .step(Step::DeleteDeployment, |step| async move {
+            let done = stop(&step, app).await?;
+            for folder in [step.run.world.folders.releases(app), step.run.world.folders.cache(app)] {
+                match std::fs::remove_dir_all(&folder) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(folder_error(&folder, &error));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(done)
+        })
+        .await?;
+    let end = vec![
+        Change::RecordRemoved { address: Address::deploy(app) },
+        Change::RecordRemoved { address: Address::forge(app) },
+        Change::ForgeEnded {
+            app: app.clone(),
+            status: ForgeStatus::Unforged,
+            error: String::new(),
+            resources: Some(json!({})),
+        },
+    ];
+    journal.close(end).await?;
+    Ok((!work.keeps.is_empty()).then(|| format!("kept: {}", work.keeps.join(", "))))
+}
+
+async fn stop(step: &InStep, app: &AppName) -> Result<Done, StepError> {
+    let home = &step.run.world.home;
+    let stopped = home.stop(app, step.run.lease.token, |report| say(step, &report)).await;
+    let done = stopped.map_err(|error| roll_error(&error, step))?;
+    Ok(Done::said(match done.cut {
+        0 => "stopped".to_owned(),
+        cut => format!("stopped; {cut} connections were cut at the end of the drain"),
+    }))
+}
+
+/// A release under a definition, about to be put live.
+pub struct LiveRoll<'a> {
+    pub app: &'a AppName,
+    pub forge: &'a ForgeV1,
+    pub release: &'a DeployV1,
+    pub definition: &'a Definition,
+    pub rollout: Rollout,
+}
+
+impl LiveRoll<'_> {
+    /// Orders the roll and waits until it is complete.
+    pub async fn put(&self, step: &InStep) -> Result<Done, StepError> {
+        let world = &step.run.world;
+        let definition = self.definition;
+        let order = protocol::Roll {
+            key: step.id.clone(),
+            fence: step.run.lease.token,
+            release: protocol::Release {
+                tag: self.release.tag.clone(),
+                commit: self.release.commit.clone(),
+                dir: world.folders.stage.join(&self.release.folder),
+            },
+            definition: self.forge.definition_digest(),
+            command: world::command(&definition.command),
+            env: Env(world.env(self.app, definition)),
+            port: definition.port,
+            front: world::front(definition.front),
+            replicas: definition.replicas,
+            health: world::health(&definition.health),
+            timeout: self.rollout.timeout,
+            drain: self.rollout.drain,
+        };
+        let rolled = tokio::select! {
+            rolled = world.home.roll(self.app, order, |report| say(step, &report)) => rolled,
+            // Dropping the order gives the roll up unless traffic has moved; by key it is told which.
+            () = step.run.control.cancelled() => {
+                return Err(StepError::new("cancelled before the new release was live"));
+            }
+        };
+        let done = rolled.map_err(|error| roll_error(&error, step))?;
+        let mut said = reached(definition).unwrap_or_else(|| format!("{} replicas run", definition.replicas));
+        if done.cut > 0 {
+            said += &format!("; {} old connections were cut at the end of the drain", done.cut);
+        }
+        Ok(Done::said(said))
+    }
+}
+
+/// Where an app is reached from this machine.
+pub fn reached(definition: &Definition) -> Option<String> {
+    let port = definition.port.filter(|_| definition.replicas > 0)?;
+    let host = match definition.front {
+        Front::On(address) if !address.is_unspecified() => address.to_string(),
+        Front::On(_) | Front::Off => "127.0.0.1".to_owned(),
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Some(format!("http://{host}:{port}"))
+}
+
+/// A definition as it is stored, with fingerprints of the values that it only names.
+pub fn stored(run: &Run, app: &AppName, definition: &Definition, protected: bool) -> ForgeV1 {
+    let values = format::fingerprints(definition, run.world.values.of(app), &run.key);
+    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected }
+}
+
+/// A supervisor's report as a word of progress.
+fn say(step: &InStep, report: &Report) {
+    let line = match report {
+        Report::Started { replica, port: Some(port), .. } => {
+            format!("replica {replica} started, PORT={port}")
+        }
+        Report::Started { replica, .. } => format!("replica {replica} started"),
+        Report::Waiting { replica, answer } => format!("replica {replica} is not healthy yet: {answer}"),
+        Report::Healthy { replica } => format!("replica {replica} is healthy"),
+        Report::Moved => "traffic goes to the new release".to_owned(),
+        Report::Draining { connections } => format!("{connections} connections to the old release are open"),
+        Report::Done { .. }
+        | Report::Failed(_)
+        | Report::Status(_)
+        | Report::Known { .. }
+        | Report::Refused(_) => {
+            return;
+        }
+    };
+    step.run.events.send(Event::Output {
+        address: step.address.clone(),
+        step: step.step,
+        line: step.run.world.scrub.text(&line).into_owned(),
+    });
+}
+
+fn roll_error(error: &RollError, step: &InStep) -> StepError {
+    let scrub = &step.run.world.scrub;
+    match error {
+        RollError::Failed(failure) => failed(failure, scrub),
+        other => StepError::new(scrub.text(&other.to_string())),
+    }
+}
+
+/// Everything a reader needs to mend an app that did not become healthy.
+fn failed(failure: &Failure, scrub: &crate::scrub::Scrub) -> StepError {
+    let mut evidence = Vec::new();
+    if let Some(probe) = &failure.probe {
+        evidence.push(format!("the last probe: {probe}"));
+    }
+    if !failure.listens.is_empty() {
+        let places: Vec<String> = failure.listens.iter().map(ToString::to_string).collect();
+        evidence.push(format!("it listens on {}, and not where $PORT says", places.join(", ")));
+    }
+    if !failure.log.is_empty() {
+        evidence.push("the last lines of its log:".into());
+        evidence.extend(failure.log.iter().map(|line| format!("  {line}")));
+    }
+    match failure.restored {
+        Some(true) => evidence.push("the release before it was started again and serves".into()),
+        Some(false) => evidence.push("the release before it was started again and is NOT healthy".into()),
+        None => {}
+    }
+    let help = if failure.listens.is_empty() {
+        match &failure.reason {
+            FailureReason::NeverHealthy { .. }
+            | FailureReason::Exited { .. }
+            | FailureReason::NotStarted { .. } => {
+                "mend the app and apply again; `norn logs APP` shows the whole log"
+            }
+            FailureReason::PortUnavailable { .. } => {
+                "stop what holds the port, or give the app another `port`"
+            }
+            FailureReason::Abandoned | FailureReason::NotHandedOver { .. } => "apply again",
+        }
+    } else {
+        "let the app listen on $PORT, or set `front: false` and `port` to where it listens"
+    };
+    let evidence: Vec<String> = evidence.iter().map(|line| scrub.text(line).into_owned()).collect();
+    let message = scrub.text(&failure.reason.to_string()).into_owned();
+    let output =
+        std::iter::once(message.clone()).chain(evidence.iter().cloned()).collect::<Vec<_>>().join("\n");
+    StepError { message, evidence, help: Some(help.to_owned()), output }
+}

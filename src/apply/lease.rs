@@ -1,0 +1,53 @@
+//! Keeping the lease while a run goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Control;
+use crate::provider::machine;
+use crate::state::lock::{HEARTBEAT, TTL};
+use crate::state::{Lease, Store, StoreError};
+
+/// Renews the lease until dropped; cancels the run when the lease is lost.
+pub struct Keeper {
+    task: tokio::task::JoinHandle<()>,
+    pub end: watch::Receiver<Duration>,
+}
+
+impl Keeper {
+    /// `taken` is the time since boot from before the lease was asked for, so that the end counted
+    /// from it never lies behind the database's.
+    pub fn start(store: Arc<dyn Store>, lease: Lease, taken: Duration, control: Control) -> Self {
+        let (sender, end) = watch::channel(taken + TTL);
+        let task = tokio::spawn(async move {
+            let mut beats = interval(HEARTBEAT);
+            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            beats.tick().await;
+            loop {
+                beats.tick().await;
+                let asked = machine::since_boot();
+                match store.renew(&lease).await {
+                    Ok(()) => {
+                        sender.send_replace(asked + TTL);
+                    }
+                    Err(StoreError::LeaseLost { .. }) => break,
+                    // A store that cannot be reached now may be at the next beat; the lease's end
+                    // stands, and what hangs on it ends by itself.
+                    Err(_) if machine::since_boot() < *sender.borrow() => {}
+                    Err(_) => break,
+                }
+            }
+            control.cancel();
+        });
+        Self { task, end }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,187 @@
+//! What the steps of a run reach: folders, git, supervisors, environments.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::desired::{Command, Definition, EnvValue, Front, Probe, Values};
+use crate::provider::source::{Git, Repo};
+use crate::provider::supervise::client::Home;
+use crate::provider::supervise::protocol;
+use crate::scrub::Scrub;
+use crate::secret::Secret;
+use crate::spec::name::AppName;
+
+/// The world of one stage on this machine.
+pub struct World {
+    /// The folder of the root file; absolute.
+    pub root: PathBuf,
+    pub folders: Folders,
+    pub home: Home,
+    pub git: Git,
+    /// What is no part of a local source: the spec's files, `.norn`, snapshots; absolute.
+    pub skip: Vec<PathBuf>,
+    pub environment: Environment,
+    /// The server of snapshots, where the spec names one.
+    pub postgres: Option<Secret>,
+    pub values: Values,
+    pub scrub: Scrub,
+}
+
+/// Where norn keeps what belongs to a stage.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// `.norn` itself.
+    pub norn: PathBuf,
+    /// `.norn`, or `.norn/stages/<stage>`.
+    pub stage: PathBuf,
+    /// `snapshots` beside the root file, or the stage's in it.
+    pub snapshots: PathBuf,
+}
+
+impl Folders {
+    pub fn releases(&self, app: &AppName) -> PathBuf {
+        self.stage.join("releases").join(app.as_str())
+    }
+
+    pub fn cache(&self, app: &AppName) -> PathBuf {
+        self.stage.join("cache").join(app.as_str())
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.stage.join("logs")
+    }
+
+    /// The whole output of an app's step.
+    pub fn step_log(&self, app: &AppName, step: &str) -> PathBuf {
+        self.logs().join(app.as_str()).join(format!("{step}.log"))
+    }
+
+    pub fn run(&self) -> PathBuf {
+        self.stage.join("run")
+    }
+
+    pub fn bin(&self) -> PathBuf {
+        self.norn.join("bin")
+    }
+}
+
+/// What a command inherits of norn's environment: never its credentials.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    pub base: BTreeMap<String, String>,
+    /// libpq's variables, for `pg_dump` and, without any URL, migrations.
+    pub postgres: BTreeMap<String, String>,
+}
+
+/// Variables that builds and apps need to find their tools and to speak with the world.
+const INHERITED: [&str; 34] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "TERM",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "GOPATH",
+    "GOROOT",
+    "GOCACHE",
+    "GOMODCACHE",
+    "JAVA_HOME",
+    "MAVEN_HOME",
+    "M2_HOME",
+    "GRADLE_USER_HOME",
+    "NVM_DIR",
+    "PYENV_ROOT",
+    "VOLTA_HOME",
+    "XDG_CACHE_HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+
+impl Environment {
+    /// What this process may pass on.
+    pub fn of_this_process() -> Self {
+        let base = INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+        let postgres =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Self { base: base.collect(), postgres: postgres.filter(|(name, _)| name.starts_with("PG")).collect() }
+    }
+}
+
+impl World {
+    /// The whole environment of an app's commands and replicas, but for `PORT`.
+    pub fn env(&self, app: &AppName, definition: &Definition) -> BTreeMap<String, String> {
+        let mut env = self.environment.base.clone();
+        let values = self.values.of(app);
+        for (name, value) in &definition.env {
+            match value {
+                EnvValue::Literal(text) => {
+                    env.insert(name.clone(), text.clone());
+                }
+                EnvValue::Reference(_) => {
+                    env.extend(
+                        values.and_then(|v| v.get(name)).map(|v| (name.clone(), v.expose().to_owned())),
+                    );
+                }
+            }
+        }
+        let secrets = definition.secrets.iter();
+        env.extend(secrets.filter_map(|name| Some((name.clone(), values?.get(name)?.expose().to_owned()))));
+        env
+    }
+
+    /// The repository of an app; a path is taken from the root file's folder.
+    pub fn repo(&self, url: &str, reference: Option<&str>, path: Option<&str>) -> Repo {
+        repo(&self.root, url, reference, path)
+    }
+}
+
+/// The repository as git is told; a relative path is taken from `root`.
+pub fn repo(root: &Path, url: &str, reference: Option<&str>, path: Option<&str>) -> Repo {
+    let relative = !url.contains(':') && !url.starts_with('/');
+    let url = if relative { root.join(url).display().to_string() } else { url.to_owned() };
+    Repo { url, reference: reference.map(str::to_owned), path: path.map(PathBuf::from) }
+}
+
+/// A definition as the supervisor takes it.
+pub fn command(command: &Command) -> protocol::Command {
+    match command {
+        Command::Shell(text) => protocol::Command::Shell(text.clone()),
+        Command::Exec(argv) => protocol::Command::Exec(argv.clone()),
+    }
+}
+
+pub fn front(front: Front) -> protocol::Front {
+    match front {
+        Front::On(address) => protocol::Front::On(address),
+        Front::Off => protocol::Front::Off,
+    }
+}
+
+pub fn health(health: &crate::desired::Health) -> protocol::Health {
+    protocol::Health {
+        probe: match &health.probe {
+            Probe::Http { path, host } => protocol::Probe::Http { path: path.clone(), host: host.clone() },
+            Probe::Tcp => protocol::Probe::Tcp,
+            Probe::Command(command) => protocol::Probe::Command(command.clone()),
+            Probe::Lives(time) => protocol::Probe::Lives(*time),
+        },
+        live: health.live.clone(),
+        startup: health.startup,
+        interval: health.interval,
+        timeout: health.timeout,
+    }
+}

@@ -1,0 +1,187 @@
+//! Looking up what a plan needs: commits, local digests, what runs here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::project::Project;
+use crate::address::Kind;
+use crate::apply::world;
+use crate::desired::{App, Desired, GitRef, Source};
+use crate::plan::{Facts, Running, SourceFact};
+use crate::provider::source::{self, Git, local};
+use crate::provider::supervise::client::{Home, Observation};
+use crate::spec::name::AppName;
+use crate::state::Snapshot;
+use crate::state::format::DeployV1;
+
+/// How many look-ups go on at once.
+const AT_ONCE: usize = 16;
+
+/// What runs here of every app that the store or the spec knows.
+pub async fn running(home: Home, stored: &Snapshot, desired: Option<&Desired>) -> BTreeMap<AppName, Running> {
+    let known = stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|address| address.name.clone());
+    let wanted = desired.into_iter().flat_map(|desired| desired.apps.keys().cloned());
+    let names: BTreeSet<AppName> = known.chain(wanted).collect();
+    let home = Arc::new(home);
+    let mut found = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    for name in names {
+        let home = Arc::clone(&home);
+        tasks.spawn(async move {
+            let seen = state_of(home.observe(&name).await);
+            (name, seen)
+        });
+        if tasks.len() >= AT_ONCE
+            && let Some(Ok((name, seen))) = tasks.join_next().await
+        {
+            found.insert(name, seen);
+        }
+    }
+    while let Some(Ok((name, seen))) = tasks.join_next().await {
+        found.insert(name, seen);
+    }
+    found
+}
+
+fn state_of(seen: Observation) -> Running {
+    match seen {
+        Observation::Absent => Running::Nothing,
+        Observation::Rebooted => Running::Rebooted,
+        Observation::Unsupervised { replicas } => Running::Unsupervised { replicas: replicas.len() },
+        Observation::OtherMachine { who } => Running::Elsewhere { host: who },
+        Observation::Silent { why } => Running::Silent { why },
+        Observation::Running(status) => {
+            let healthy = status.replicas.iter().filter(|replica| replica.healthy).count();
+            Running::Serving {
+                tag: status.release.map(|release| release.tag),
+                definition: status.definition,
+                wanted: status.wanted,
+                healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+            }
+        }
+    }
+}
+
+/// The facts for a plan.
+///
+/// # Errors
+/// Every source that could not be looked up, in one failure.
+pub async fn gather(
+    project: &Project,
+    desired: &Desired,
+    stored: &Snapshot,
+    running: BTreeMap<AppName, Running>,
+    offline: bool,
+) -> Result<Facts, Failure> {
+    let git = Git::new().await.map_err(|error| Failure::new(error.to_string()))?;
+    let look = Arc::new(Look {
+        git,
+        root: project.root.folder.clone(),
+        skip: project.skip(),
+        cache: std::env::temp_dir(),
+        slots: Semaphore::new(AT_ONCE),
+        offline,
+    });
+    let mut tasks = JoinSet::new();
+    for app in desired.apps.values() {
+        let (look, app) = (Arc::clone(&look), app.clone());
+        let seen = last_seen(&app, stored);
+        tasks.spawn(async move {
+            let fact = look.source(&app, seen).await;
+            (app.name, fact)
+        });
+    }
+    let mut sources = BTreeMap::new();
+    let mut failures = BTreeMap::new();
+    while let Some(joined) = tasks.join_next().await {
+        let (name, fact) = joined.expect("looking up a source does not panic");
+        match fact {
+            Ok(fact) => {
+                sources.insert(name, fact);
+            }
+            Err(why) => {
+                failures.insert(name, why);
+            }
+        }
+    }
+    if !failures.is_empty() {
+        let mut failure = Failure::new(match failures.len() {
+            1 => "the source of an app cannot be looked up".to_owned(),
+            n => format!("the sources of {n} apps cannot be looked up"),
+        });
+        failure.details = failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        return Err(
+            failure.help("nothing was changed; with --offline norn plans from what the state saw last")
+        );
+    }
+    let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
+    let releases = records
+        .filter_map(|(_, record)| serde_json::from_value::<DeployV1>(record.body.clone()).ok())
+        .filter(|release| project.folders.stage.join(&release.folder).is_dir())
+        .map(|release| release.tag)
+        .collect();
+    Ok(Facts { sources, running, releases })
+}
+
+/// The commit that the store saw last for the very same reference.
+fn last_seen(app: &App, stored: &Snapshot) -> Option<String> {
+    let record = stored.resources.get(&crate::address::Address::deploy(&app.name))?;
+    let release: DeployV1 = serde_json::from_value(record.body.clone()).ok()?;
+    (release.source == app.source).then_some(release.commit)
+}
+
+struct Look {
+    git: Git,
+    root: PathBuf,
+    skip: Vec<PathBuf>,
+    cache: PathBuf,
+    slots: Semaphore,
+    offline: bool,
+}
+
+impl Look {
+    async fn source(&self, app: &App, seen: Option<String>) -> Result<SourceFact, String> {
+        let _slot = self.slots.acquire().await.expect("the slots are never closed");
+        match &app.source {
+            Source::Local { folder, ignore } => {
+                let folder = self.root.join(folder);
+                if !folder.is_dir() {
+                    return Err(format!("there is no folder {}", folder.display()));
+                }
+                if !crate::provider::releases::stays_inside(
+                    &self.root,
+                    folder.strip_prefix(&self.root).unwrap_or(&folder),
+                ) {
+                    return Err(format!("{} leaves the project by a link", folder.display()));
+                }
+                let skip: Vec<PathBuf> =
+                    self.skip.iter().cloned().chain(ignore.iter().map(|path| folder.join(path))).collect();
+                let version = local::version(&self.git, &folder, &skip).await;
+                version
+                    .map(|version| SourceFact::Version(version.to_string()))
+                    .map_err(|error| error.to_string())
+            }
+            Source::Git { url, reference, path } => {
+                let exact = reference.as_str().len() == 40
+                    && matches!(reference, GitRef::Any(name) if name.bytes().all(|b| b.is_ascii_hexdigit()));
+                if self.offline && !exact {
+                    return Ok(seen.map_or(SourceFact::NotLookedUp, SourceFact::LastSeen));
+                }
+                let name = match reference {
+                    GitRef::Branch(name) => format!("refs/heads/{name}"),
+                    GitRef::Any(name) => name.clone(),
+                };
+                let repo = world::repo(&self.root, url, Some(&name), path.as_deref());
+                let commit = source::resolve(&self.git, &repo, &self.cache).await;
+                commit
+                    .map(|commit| SourceFact::Version(commit.to_string()))
+                    .map_err(|error| error.to_string())
+            }
+        }
+    }
+}

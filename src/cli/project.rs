@@ -1,0 +1,239 @@
+//! A project as commands open it: its spec, its stage, its state and its folders.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::Global;
+use super::failure::{Exit, Failure};
+use super::workspace::{self, Root, Variables};
+use crate::apply::world::Folders;
+use crate::desired::{self, Desired};
+use crate::provider::releases::private_folder;
+use crate::provider::supervise::client::Home;
+use crate::render::Printer;
+use crate::spec::load::{Document, Form, Lookup, Staged};
+use crate::spec::name::StageName;
+use crate::spec::problem::Problem;
+use crate::spec::reference::{self, Part};
+use crate::spec::shape::Use;
+use crate::state::sqlite::SqliteStore;
+use crate::state::{Scope, Store, StoreError};
+
+/// A project whose state can be opened.
+pub struct Project {
+    pub root: Root,
+    pub document: Document,
+    pub stage: Option<StageName>,
+    pub scope: Scope,
+    pub place: StatePlace,
+    pub folders: Folders,
+    pub store: Arc<dyn Store>,
+    /// Warnings of the spec, for commands that change something.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where the state is, and who said so.
+#[derive(Debug, Clone)]
+pub struct StatePlace {
+    pub path: PathBuf,
+    /// Named by `--state` or by the spec, and not only by default.
+    pub named: bool,
+    /// Named by `--state`.
+    pub by_flag: bool,
+    /// The file that remembers the place.
+    memory: PathBuf,
+}
+
+impl Project {
+    /// Opens a project without resolving its references, for commands that only look.
+    pub fn open(global: &Global, printer: Printer) -> Result<Self, Failure> {
+        let root = Root::find(global)?;
+        let document = root.read();
+        if document.failed() {
+            return Err(workspace::refuse(&document.problems, &document, printer));
+        }
+        if document.form == Form::App
+            && let Some(project) = root.included_by()
+        {
+            let name = document.tree.get("apps").and_then(|a| a.map()?.first()).map(|e| e.key.clone());
+            return Err(Failure::new(format!(
+                "{} is a part of the project {}",
+                root.folder.join(&root.file).display(),
+                project.folder.join(&project.file).display()
+            ))
+            .help(format!("use the project's spec with `--target {}`", name.unwrap_or_default())));
+        }
+        let stage = workspace::choose_stage(global, &document)?;
+        let staged = document.stage(stage.as_ref(), None);
+        if staged.failed() {
+            return Err(workspace::refuse(&staged.problems, &document, printer));
+        }
+        let project = staged.project.as_ref().expect("a spec without problems is read").project.clone();
+        let scope = Scope { project, stage: stage.clone() };
+        let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
+        Ok(Self { root, document, stage, scope, place, folders, store, warnings: staged.problems })
+    }
+
+    /// What should exist, with every reference resolved.
+    pub fn desired(&self, variables: &Variables, printer: Printer) -> Result<Desired, Failure> {
+        let staged = workspace::resolve(&self.document, self.stage.as_ref(), variables);
+        if staged.failed() {
+            return Err(workspace::refuse(&staged.problems, &self.document, printer));
+        }
+        let variable = |name: &str| variables.get(name).map(str::to_owned);
+        desired::from_spec(&self.document, &staged, self.stage.as_ref(), &variable)
+            .map_err(|problems| workspace::refuse(&problems, &self.document, printer))
+    }
+
+    pub fn home(&self) -> Home {
+        Home::new(self.folders.run(), self.folders.logs(), self.folders.bin())
+    }
+
+    /// What is no part of a local source.
+    pub fn skip(&self) -> Vec<PathBuf> {
+        let files = self.document.sources.iter().map(|file| {
+            let name = Path::new(&file.path).file_name().unwrap_or_default();
+            self.root.folder.join(&file.folder).join(name)
+        });
+        let kept = [".norn", "snapshots"].map(|name| self.root.folder.join(name));
+        let state = [self.folders.norn.clone(), self.place.path.clone()];
+        files.chain(kept).chain(state).collect()
+    }
+
+    /// What the first line of a plan says of the state.
+    pub fn state_label(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.place.path.strip_prefix(&here).unwrap_or(&self.place.path).display().to_string()
+    }
+
+    /// Makes the folders that a change needs, and remembers where the state is.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        let fail = |path: &Path, error: &io::Error| {
+            let mend = match error.kind() {
+                io::ErrorKind::StorageFull => "free some space on its disk",
+                _ => "give this user write access to it, or name another place with --state FILE",
+            };
+            Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
+        };
+        for folder in [&self.folders.norn, &self.folders.stage] {
+            private_folder(folder).map_err(|error| fail(folder, &error))?;
+        }
+        let ignore = self.folders.norn.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
+        }
+        let memory = &self.place.memory;
+        if let Some(folder) = memory.parent().filter(|folder| folder.is_dir()) {
+            let text = format!("{}\n", self.place.path.display());
+            if fs::read_to_string(memory).ok().as_deref() != Some(text.as_str()) {
+                fs::write(memory, text).map_err(|error| fail(folder, &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a stage's state and folders are.
+fn places(
+    global: &Global,
+    root: &Root,
+    staged: &Staged,
+    stage: Option<&StageName>,
+) -> Result<(StatePlace, Folders), Failure> {
+    let beside = root.folder.ancestors().map(|above| above.join(".norn")).find(|folder| folder.is_dir());
+    let norn = beside.unwrap_or_else(|| root.folder.join(".norn"));
+    let default = match stage {
+        Some(stage) => norn.join("stages").join(stage.as_str()),
+        None => norn.clone(),
+    };
+    let memory = default.join("store");
+    let written = staged.tree.get("state").and_then(|state| state.get("path")?.scalar());
+    let named = match (&global.state, written) {
+        (Some(path), _) => {
+            Some(std::path::absolute(path).map_err(|error| Failure::new(format!("--state: {error}")))?)
+        }
+        (None, Some(text)) => Some(root.folder.join(resolve_path(global, text, staged)?)),
+        (None, None) => None,
+    };
+    let snapshots = match stage {
+        Some(stage) => root.folder.join("snapshots").join(stage.as_str()),
+        None => root.folder.join("snapshots"),
+    };
+    let by_flag = global.state.is_some();
+    let (path, folders) = match &named {
+        // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
+        Some(path) => {
+            let beside = PathBuf::from(format!("{}.d", path.display()));
+            (path.clone(), Folders { norn: beside.clone(), stage: beside, snapshots })
+        }
+        None => (default.join("state.db"), Folders { norn, stage: default, snapshots }),
+    };
+    let place = StatePlace { path, named: named.is_some(), by_flag, memory };
+    remembered(&place)?;
+    if !place.named && std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) && !place.path.exists() {
+        return Err(Failure::new(format!("there is no state at {}, and this is CI", place.path.display())).help(
+            "a fresh checkout would deploy everything anew and forget it: name a state that lasts with --state FILE or `state: {path: FILE}`",
+        ));
+    }
+    Ok((place, folders))
+}
+
+/// Refuses a state that is elsewhere than it was, unless `--state` says so.
+fn remembered(place: &StatePlace) -> Result<(), Failure> {
+    let Ok(text) = fs::read_to_string(&place.memory) else { return Ok(()) };
+    let was = Path::new(text.trim());
+    if place.by_flag || was == place.path || !was.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the state was in {} and would now be in {}",
+        was.display(),
+        place.path.display()
+    ))
+    .help(format!("name the one you mean with --state; to move for good, remove {}", place.memory.display())))
+}
+
+fn resolve_path(global: &Global, text: &str, staged: &Staged) -> Result<String, Failure> {
+    let variables = Variables::read(global)?;
+    let parts =
+        reference::parse(text).map_err(|complaint| Failure::new(complaint.message).help(complaint.help))?;
+    let mut path = String::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => path.push_str(&text),
+            Part::Reference(reference) => {
+                let used = Use { path: Vec::new(), span: staged.tree.span, reference };
+                match variables.lookup(&used, &|_| None) {
+                    Lookup::Value(value) => path.push_str(&value),
+                    Lookup::Missing(complaint) => {
+                        return Err(
+                            Failure::new(format!("`state.path`: {}", complaint.message)).help(complaint.help)
+                        );
+                    }
+                }
+            }
+        }
+    }
+    Ok(path)
+}
+
+/// A store's error with the exit code it has.
+pub fn store_failure(error: StoreError) -> Failure {
+    let exit = match &error {
+        StoreError::Locked { .. } => Exit::Locked,
+        _ => Exit::Error,
+    };
+    let help = match &error {
+        StoreError::Locked { .. } => Some("wait for it with --lock-wait 5m, or end that process"),
+        _ => None,
+    };
+    let failure = Failure::new(error.to_string()).exit(exit);
+    match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}

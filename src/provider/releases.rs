@@ -1,0 +1,185 @@
+//! The folders of releases: building beside them, and the caches that builds share.
+//!
+//! Invariant: a folder under a release's own name is complete.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
+
+use tokio::process::Command;
+
+/// The prefix of folders in which a release is made.
+const BUILDING: &str = ".building-";
+
+/// Makes a folder and its parents with mode 0700.
+///
+/// # Errors
+/// Where it cannot be made; that it is there is none.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Where a release of this name is made.
+pub fn workshop(releases: &Path, name: &str) -> PathBuf {
+    releases.join(format!("{BUILDING}{name}"))
+}
+
+/// Removes what attempts left that never became a release; their caches go back to `cache`.
+///
+/// # Errors
+/// Where a folder cannot be removed.
+pub fn sweep(releases: &Path, cache: &Path, cached: &[String]) -> io::Result<usize> {
+    let mut swept = 0;
+    let entries = match fs::read_dir(releases) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(BUILDING) || (name.starts_with('.') && name.ends_with(".part")) {
+            put_back(&entry.path(), cache, cached)?;
+            fs::remove_dir_all(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Moves the cached folders into a new workshop; those that its code brings along stay its own.
+///
+/// # Errors
+/// Where a folder cannot be moved.
+pub fn lend(cache: &Path, workshop: &Path, cached: &[String]) -> io::Result<()> {
+    for path in cached {
+        let (from, to) = (cache.join(path), workshop.join(path));
+        if from.is_dir() && !to.exists() {
+            if let Some(parent) = to.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::rename(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves the cached folders of a workshop that failed back.
+///
+/// # Errors
+/// Where a folder cannot be moved.
+pub fn put_back(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<()> {
+    for path in cached {
+        let (from, to) = (workshop.join(path), cache.join(path));
+        if from.is_dir() && !to.exists() {
+            if let Some(parent) = to.parent() {
+                private_folder(parent)?;
+            }
+            fs::rename(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the cached folders of a finished build back to `cache`: the release keeps its own.
+///
+/// # Errors
+/// Where `cp` cannot be run or fails.
+pub async fn keep_copy(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<()> {
+    for path in cached {
+        let from = workshop.join(path);
+        if !from.is_dir() {
+            continue;
+        }
+        let to = cache.join(path);
+        let parent = to.parent().expect("a cached folder is below the cache");
+        private_folder(parent)?;
+        let partial = parent.join(format!(".{}.part", flat(path)));
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        // cp keeps times, links and holes, which build tools look at, and shares blocks where the
+        // file system can.
+        let copied = Command::new("cp")
+            .args(["--archive", "--reflink=auto", "--"])
+            .arg(&from)
+            .arg(&partial)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        if !copied.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&copied.stderr).trim().to_owned()));
+        }
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        fs::rename(&partial, &to)?;
+    }
+    Ok(())
+}
+
+/// Gives a finished workshop the release's name. A folder of that name is of an attempt that never
+/// went live.
+///
+/// # Errors
+/// Where the folders cannot be renamed or removed.
+pub fn finish(workshop: &Path, release: &Path) -> io::Result<()> {
+    if release.exists() {
+        let aside = workshop.with_extension("old");
+        fs::rename(release, &aside)?;
+        fs::rename(workshop, release)?;
+        return fs::remove_dir_all(aside);
+    }
+    fs::rename(workshop, release)
+}
+
+/// Whether `path` below `folder` stays in it, links followed.
+pub fn stays_inside(folder: &Path, path: &Path) -> bool {
+    let lexical = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    let real = |path: &Path| path.canonicalize().ok();
+    lexical
+        && real(folder).zip(real(&folder.join(path))).is_some_and(|(folder, path)| path.starts_with(folder))
+}
+
+fn flat(path: &str) -> String {
+    path.replace('/', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn caches_survive_builds_that_finish_fail_or_die() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let (releases, cache) = (temp.path().join("releases"), temp.path().join("cache"));
+        let cached = vec!["target".to_owned()];
+        let shop = workshop(&releases, "a");
+        fs::create_dir_all(shop.join("target")).expect("made");
+        fs::write(shop.join("target/x"), "1").expect("written");
+        keep_copy(&shop, &cache, &cached).await.expect("copied");
+        finish(&shop, &releases.join("a")).expect("finished");
+        assert_eq!(fs::read_to_string(releases.join("a/target/x")).expect("the release has it"), "1");
+
+        let shop = workshop(&releases, "b");
+        fs::create_dir_all(&shop).expect("made");
+        lend(&cache, &shop, &cached).expect("lent");
+        assert!(shop.join("target/x").exists() && !cache.join("target").exists());
+        // The run died here: the next one finds the workshop.
+        assert_eq!(sweep(&releases, &cache, &cached).expect("swept"), 1);
+        assert!(cache.join("target/x").exists() && !shop.exists());
+    }
+
+    #[test]
+    fn a_link_out_of_the_folder_is_seen() {
+        let temp = tempfile::tempdir().expect("a folder");
+        fs::create_dir(temp.path().join("in")).expect("made");
+        std::os::unix::fs::symlink("/", temp.path().join("in/out")).expect("linked");
+        fs::create_dir(temp.path().join("in/there")).expect("made");
+        let folder = temp.path().join("in");
+        assert!(stays_inside(&folder, Path::new("there")) && stays_inside(&folder, Path::new(".")));
+        assert!(!stays_inside(&folder, Path::new("out")) && !stays_inside(&folder, Path::new("..")));
+    }
+}
