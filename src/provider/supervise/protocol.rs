@@ -23,6 +23,13 @@ pub struct Envelope {
     pub order: Order,
 }
 
+impl Envelope {
+    /// The order in this version of the protocol.
+    pub fn new(order: Order) -> Self {
+        Self { protocol: PROTOCOL, order }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Order {
@@ -34,8 +41,17 @@ pub enum Order {
     Ask { key: String },
     /// Drain, stop every replica and end.
     Stop { fence: u64 },
-    /// From a successor: hand over the listening socket, drain, stop and end.
-    Handover { fence: u64 },
+    /// From a successor whose replicas are ready to serve: answer `Moved`, with the front's
+    /// listening socket if there is one, and change nothing until `Taken` follows. Where that
+    /// never comes, the supervisor goes on as before.
+    Handover {
+        fence: u64,
+        /// Stop the replicas before answering: the successor cannot start its own beside them.
+        stop: bool,
+    },
+    /// From a successor, after `Handover` on the same connection: it serves. Drain for at most
+    /// this long, stop and end.
+    Taken { drain: Duration },
 }
 
 /// A release and its definition, put live together.
@@ -82,6 +98,21 @@ pub enum Command {
     Shell(String),
     /// A program and its arguments, without a shell; never empty.
     Exec(Vec<String>),
+}
+
+impl Roll {
+    /// Where the front listens for this roll; `None` where no front is or nothing runs.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        match (self.front, self.port) {
+            (Front::On(ip), Some(port)) if self.replicas > 0 => Some(SocketAddr::new(ip, port)),
+            (Front::On(_) | Front::Off, _) => None,
+        }
+    }
+
+    /// Whether the app itself listens on its port, so that two of its releases cannot run at once.
+    pub fn insists(&self) -> bool {
+        self.front == Front::Off && self.port.is_some()
+    }
 }
 
 /// Environment variables whose values are never printed.

@@ -1,0 +1,169 @@
+//! One probe of one replica: is it healthy, and if not, what did it answer?
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use reqwest::header::HOST;
+use rustix::process::Signal;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+
+use super::context::Context;
+use super::process;
+use super::protocol::{Probe, Roll};
+
+/// How much of an answer's body is shown, in bytes.
+const BODY: usize = 512;
+
+/// The client for probes.
+///
+/// # Errors
+/// Where the client cannot be set up at all.
+pub fn client() -> reqwest::Result<reqwest::Client> {
+    let redirect = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().no_proxy().redirect(redirect).pool_max_idle_per_host(0).build()
+}
+
+/// Probes a replica that was started at `started`. The error is the answer, as a reader needs it.
+pub async fn healthy(
+    context: &Context,
+    roll: &Roll,
+    port: Option<u16>,
+    started: Instant,
+) -> Result<(), String> {
+    let limit = roll.health.timeout;
+    match (&roll.health.probe, port) {
+        (Probe::Http { path, host }, Some(port)) => get(context, port, path, host, limit).await,
+        (Probe::Tcp, Some(port)) => connect(port, limit).await,
+        (Probe::Http { .. } | Probe::Tcp, None) => Err("the app has no port to probe".to_owned()),
+        (Probe::Command(line), port) => run(context, roll, line, port, limit).await,
+        (Probe::Lives(span), _) => {
+            let lived = started.elapsed();
+            let short =
+                || format!("it has lived {:.1} s of {:.1} s", lived.as_secs_f64(), span.as_secs_f64());
+            if lived >= *span { Ok(()) } else { Err(short()) }
+        }
+    }
+}
+
+/// Probes the `live` path, where the roll has one.
+pub async fn live(context: &Context, roll: &Roll, port: Option<u16>) -> Result<(), String> {
+    let (Some(path), Some(port)) = (&roll.health.live, port) else { return Ok(()) };
+    let host = match &roll.health.probe {
+        Probe::Http { host, .. } => host,
+        Probe::Tcp | Probe::Command(_) | Probe::Lives(_) => "localhost",
+    };
+    get(context, port, path, host, roll.health.timeout).await
+}
+
+async fn get(context: &Context, port: u16, path: &str, host: &str, limit: Duration) -> Result<(), String> {
+    let url = format!("http://127.0.0.1:{port}/{}", path.trim_start_matches('/'));
+    let ask = async {
+        let mut answer = context.http.get(url).header(HOST, host).send().await?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        // The status decides; a body that breaks off only shows less.
+        while !good(status) && body.len() < BODY {
+            let Ok(Some(chunk)) = answer.chunk().await else { break };
+            body.extend_from_slice(&chunk);
+        }
+        Ok::<_, reqwest::Error>((status, body))
+    };
+    match timeout(limit, ask).await {
+        Ok(Ok((status, _))) if good(status) => Ok(()),
+        Ok(Ok((status, body))) => {
+            let body = start_of(&body);
+            let colon = if body.is_empty() { "" } else { ": " };
+            Err(format!("GET {path}: {status}{colon}{body}"))
+        }
+        Ok(Err(error)) if error.is_connect() => {
+            Err(format!("GET {path}: connection refused on 127.0.0.1:{port}"))
+        }
+        Ok(Err(error)) if error.is_builder() => Err(format!("GET {path}: no path that can be asked for")),
+        Ok(Err(_)) => Err(format!("GET {path}: no HTTP answer on 127.0.0.1:{port}")),
+        Err(_) => Err(format!("GET {path}: no answer within {:.1} s", limit.as_secs_f64())),
+    }
+}
+
+fn good(status: reqwest::StatusCode) -> bool {
+    status.is_success() || status.is_redirection()
+}
+
+async fn connect(port: u16, limit: Duration) -> Result<(), String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(format!("connection refused on {address}")),
+        Err(_) => Err(format!("no connection to {address} within {:.1} s", limit.as_secs_f64())),
+    }
+}
+
+/// Runs a probe's command in a group of its own, which is gone when this returns.
+async fn run(
+    context: &Context,
+    roll: &Roll,
+    line: &str,
+    port: Option<u16>,
+    limit: Duration,
+) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("`{line}` could not be run: {error}");
+    let (mut child, mut output) = {
+        let (reader, writer) = std::io::pipe().map_err(failed)?;
+        let mut command = process::shell(line);
+        process::surround(&mut command, context, roll, port);
+        command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+        let child = command.spawn().map_err(failed)?;
+        (child, pipe::Receiver::from_owned_fd(reader.into()).map_err(failed)?)
+    };
+    let group = child.id().map(GroupGuard);
+    let mut said = Vec::new();
+    let ended = timeout(limit, wait_reading(&mut child, &mut output, &mut said)).await;
+    drop(group);
+    match ended {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => {
+            Err(format!("`{line}`: {status}: {}", start_of(&said)).trim_end_matches(": ").to_owned())
+        }
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(format!("`{line}`: not finished within {:.1} s", limit.as_secs_f64())),
+    }
+}
+
+/// Waits for a child while reading its output, so that it never blocks on a full pipe.
+async fn wait_reading(
+    child: &mut tokio::process::Child,
+    output: &mut pipe::Receiver,
+    said: &mut Vec<u8>,
+) -> std::io::Result<std::process::ExitStatus> {
+    let mut chunk = [0; 4096];
+    let mut open = true;
+    loop {
+        tokio::select! {
+            // What was said before the end is read before the end is seen.
+            biased;
+            got = output.read(&mut chunk), if open => match got {
+                Ok(count @ 1..) => said.extend_from_slice(&chunk[..count.min(BODY.saturating_sub(said.len()))]),
+                Ok(0) | Err(_) => open = false,
+            },
+            status = child.wait() => return status,
+        }
+    }
+}
+
+/// Kills the group of a probe's command, also where the probe is given up half-way.
+struct GroupGuard(u32);
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        process::signal_group(self.0, Signal::KILL);
+    }
+}
+
+/// The beginning of a text on one line.
+fn start_of(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(BODY)]);
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    plain.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}

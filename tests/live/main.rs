@@ -1,0 +1,3 @@
+//! norn against the real thing.
+
+mod supervise;
