@@ -12,6 +12,7 @@ use super::launch::{self, Launch};
 use super::place::{Place, Seat};
 use super::protocol::{Envelope, Failure, Order, Outcome, Refusal, Report, Roll, Status};
 use super::record::Record;
+use super::server::ended;
 use super::sweep::{self, Reach};
 use super::wire::Channel;
 use crate::provider::machine;
@@ -20,6 +21,9 @@ use crate::state::lock::ProcessIdentity;
 
 /// How long a supervisor may take to say what runs.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a successor may take to end the replicas of a roll that was given up.
+const GIVEN_UP: Duration = Duration::from_secs(20);
 
 /// Where a project's supervisors live.
 #[derive(Debug)]
@@ -114,7 +118,7 @@ impl Home {
         let place = self.place(app, true).map_err(|error| not_started(self.unusable(&error)))?;
         let digest = self.digest().await.map_err(|error| not_started(self.no_binary(&error)))?;
         let (seen, record) = self.look(app).await;
-        self.sweep_successor(&place).await;
+        self.sweep_successor(app, &place).await?;
         let seat = match seen {
             // One without a record cannot be relieved, only used.
             Observation::Running(_) if record.as_ref().is_none_or(|record| record.executable == digest) => {
@@ -195,7 +199,7 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Done { cut: 0 }),
             Err(error) => return Err(not_started(self.unusable(&error))),
         };
-        self.sweep_successor(&place).await;
+        self.sweep_successor(app, &place).await?;
         match seen {
             Observation::Absent => return Ok(Done { cut: 0 }),
             Observation::Running(_) => {
@@ -329,13 +333,24 @@ impl Home {
         Err(RollError::NotStarted { app: app.clone(), why })
     }
 
-    /// Ends what a successor left that died before it had the office.
-    async fn sweep_successor(&self, place: &Place) {
-        let Ok(Some(record)) = Record::read(&place.record(Seat::Next)) else { return };
-        if machine::alive(&record.supervisor) != Some(true) {
-            sweep::sweep(&place.marker(), &record.replicas, Reach::Recorded).await;
-            let _absent = place.clear(Seat::Next);
+    /// Ends what a successor left that died before it had the office. One that lives was given up
+    /// by its client: it is about to end.
+    async fn sweep_successor(&self, app: &AppName, place: &Place) -> Result<(), RollError> {
+        let not_started = |why: String| RollError::NotStarted { app: app.clone(), why };
+        let read = || Record::read(&place.record(Seat::Next)).ok().flatten();
+        let end = Instant::now() + GIVEN_UP;
+        while let Some(record) = read() {
+            if machine::alive(&record.supervisor) != Some(true) {
+                sweep::sweep(&place.marker(), &record.replicas, Reach::Of(record.supervisor.pid)).await;
+                return place.clear(Seat::Next).map_err(|error| not_started(self.unusable(&error)));
+            }
+            if Instant::now() >= end {
+                let pid = record.supervisor.pid;
+                return Err(not_started(format!("a newer supervisor (pid {pid}) is about to take over")));
+            }
+            sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
     }
 
     fn ask_record(&self, place: &Place, key: &str) -> Option<Outcome> {
@@ -386,14 +401,6 @@ fn mend(pid: u32, why: &str) -> String {
 async fn left(place: &Place, recorded: &[ProcessIdentity]) -> Vec<ProcessIdentity> {
     let pids = sweep::find(&place.marker(), recorded, Reach::All).await;
     pids.into_iter().filter_map(|pid| machine::identity_of(pid).ok()).collect()
-}
-
-/// Waits a moment for a process that said it would end.
-async fn ended(process: &ProcessIdentity) {
-    let end = Instant::now() + ANSWER;
-    while machine::alive(process) == Some(true) && Instant::now() < end {
-        sleep(Duration::from_millis(10)).await;
-    }
 }
 
 impl fmt::Display for Done {

@@ -68,7 +68,7 @@ impl Pool {
     }
 
     /// Closes the connections as they get idle, the rest after `limit`; returns how many those
-    /// were.
+    /// were. Each is counted once, also where this is called again.
     pub async fn drain(&self, limit: Duration, reports: &Reports) -> usize {
         let end = Instant::now() + limit.min(LONGEST);
         self.stage.send_replace(Stage::Draining);
@@ -87,7 +87,7 @@ impl Pool {
             }
             sleep(LOOK).await;
         }
-        self.cut.load(Ordering::SeqCst)
+        self.cut.swap(0, Ordering::SeqCst)
     }
 }
 

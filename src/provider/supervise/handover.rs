@@ -18,7 +18,7 @@ use super::place::Seat;
 use super::protocol::{Envelope, Failure, FailureReason, Order, Refusal, Report, Roll};
 use super::record::Record;
 use super::roll::restore;
-use super::server::Supervisor;
+use super::server::{Supervisor, ended};
 use super::sweep::{self, Reach};
 use super::wire::Channel;
 use crate::provider::machine;
@@ -41,13 +41,13 @@ pub struct Predecessor {
 
 impl Predecessor {
     /// The predecessor of a supervisor that has no office yet; `None` for one that has.
-    pub fn find(supervisor: &Supervisor) -> Result<Option<Self>, Failure> {
+    pub fn find(supervisor: &Supervisor) -> Result<Option<Self>, FailureReason> {
         if supervisor.seat() == Seat::Office {
             return Ok(None);
         }
         let record = Record::read(&supervisor.place.record(Seat::Office));
-        let record = record.map_err(|error| not_handed_over(format!("its record: {error}")))?;
-        let record = record.ok_or_else(|| not_handed_over("its record cannot be read".to_owned()))?;
+        let record = record.map_err(|error| refusal(format!("its record: {error}")))?;
+        let record = record.ok_or_else(|| refusal("its record cannot be read".to_owned()))?;
         let fence = supervisor.context.ledger.read(|record| record.fence);
         Ok(Some(Self { record, fence, patience: ANSWER, channel: None, asked: false }))
     }
@@ -74,7 +74,7 @@ impl Predecessor {
         loop {
             let stream = match supervisor.place.connect(Seat::Office).await {
                 Ok(stream) => stream,
-                Err(_) if machine::alive(&self.record.supervisor) != Some(true) => {
+                Err(_) if ended(&self.record.supervisor).await => {
                     self.refresh(supervisor);
                     if stop || self.record.listen.is_some() {
                         self.sweep(supervisor).await;
@@ -85,11 +85,13 @@ impl Predecessor {
             };
             let mut channel = Channel::new(stream);
             let order = Envelope::new(Order::Handover { fence: self.fence, stop });
-            channel.send(&order).await.map_err(|error| not_handed_over(error.to_string()))?;
             // Stopping may take as long as connections drain.
             let limit = if stop { self.patience + Duration::from_secs(600) } else { ANSWER };
-            let answer = timeout(limit, channel.receive::<Report>()).await;
-            match answer {
+            let ask = async {
+                channel.send(&order).await?;
+                channel.receive::<Report>().await
+            };
+            match timeout(limit, ask).await {
                 Ok(Ok(Some(Report::Moved))) => {
                     self.refresh(supervisor);
                     let listener = channel.take_descriptor().map(front::adopt).transpose();
@@ -101,6 +103,8 @@ impl Predecessor {
                     sleep(Duration::from_millis(100)).await;
                 }
                 Ok(Ok(Some(other))) => return Err(not_handed_over(format!("it answered {other:?}"))),
+                // It may have been killed just now; then the next round finds nobody.
+                Ok(Ok(None) | Err(_)) if ended(&self.record.supervisor).await => {}
                 Ok(Ok(None)) => return Err(not_handed_over("it closed the connection".to_owned())),
                 Ok(Err(error)) => return Err(not_handed_over(error.to_string())),
                 Err(_) => return Err(not_handed_over(format!("no answer within {} s", limit.as_secs()))),
@@ -132,14 +136,11 @@ impl Predecessor {
             let limit = roll.drain.min(LONGEST) + Duration::from_secs(60);
             let _silent = timeout(limit, follow(channel, reports, &mut cut)).await;
         }
-        let end = Instant::now() + ANSWER;
-        while machine::alive(&self.record.supervisor) == Some(true) {
-            if Instant::now() >= end {
-                // It has no office and no name any more, and nobody could ever ask it to end.
-                supervisor.context.journal.say("the supervisor before this one does not end and is killed");
-                sweep::kill(self.record.supervisor.pid, Signal::KILL);
-            }
-            sleep(Duration::from_millis(20)).await;
+        if !ended(&self.record.supervisor).await {
+            // It has no office and no name any more: nobody could ever ask it to end.
+            supervisor.context.journal.say("the supervisor before this one does not end and is killed");
+            sweep::kill(self.record.supervisor.pid, Signal::KILL);
+            ended(&self.record.supervisor).await;
         }
         self.sweep(supervisor).await;
         cut
@@ -155,7 +156,8 @@ impl Predecessor {
     /// Ends what is left of a predecessor's replicas, itself being dead.
     async fn sweep(&self, supervisor: &Supervisor) {
         if machine::alive(&self.record.supervisor) != Some(true) {
-            sweep::sweep(&supervisor.context.marker, &self.record.replicas, Reach::Recorded).await;
+            let reach = Reach::Of(self.record.supervisor.pid);
+            sweep::sweep(&supervisor.context.marker, &self.record.replicas, reach).await;
         }
     }
 }
@@ -173,8 +175,12 @@ async fn follow(channel: &mut Channel, reports: &Reports, cut: &mut usize) {
     }
 }
 
+fn refusal(error: String) -> FailureReason {
+    FailureReason::NotHandedOver { error }
+}
+
 fn not_handed_over(error: String) -> Failure {
-    failure(FailureReason::NotHandedOver { error })
+    failure(refusal(error))
 }
 
 /// The predecessor's side. Returns the last report, and whether this supervisor is relieved.
@@ -187,7 +193,13 @@ pub async fn hand_over(supervisor: &Arc<Supervisor>, channel: &mut Channel, stop
         cut = live.stop(live.fleet.roll.drain, &silent).await;
     }
     let front = live.as_ref().and_then(|live| live.front.as_ref());
-    let descriptor = front.and_then(|front| front.descriptor().ok().flatten());
+    let descriptor = match front.map_or(Ok(None), |front| front.descriptor()) {
+        Ok(descriptor) => descriptor,
+        Err(error) => {
+            supervisor.reclaim().await;
+            return (Report::Failed(not_handed_over(error.to_string())), false);
+        }
+    };
     let told = channel.send_with(&Report::Moved, descriptor.as_ref().map(std::os::fd::AsFd::as_fd)).await;
     drop(descriptor);
     let word = if told.is_ok() { channel.receive::<Envelope>().await } else { Ok(None) };
@@ -205,9 +217,12 @@ pub async fn hand_over(supervisor: &Arc<Supervisor>, channel: &mut Channel, stop
         Some(live) => restore(supervisor, &live).await,
         None => true,
     };
-    let failed =
-        || Report::Failed(failure(FailureReason::NotHandedOver { error: "not restored".to_owned() }));
-    (if serves { Report::Done { cut } } else { failed() }, false)
+    let report = if serves {
+        Report::Done { cut }
+    } else {
+        Report::Failed(not_handed_over("the release before is not healthy again".to_owned()))
+    };
+    (report, false)
 }
 
 /// Drains and stops, and reports the draining to the successor while it listens.

@@ -48,9 +48,17 @@ pub async fn start(launch: &Launch<'_>, place: &Place) -> Result<(), String> {
     let output = private_folder(&folder).and_then(|()| logs::append(&log));
     let output = output.map_err(|error| format!("{}: {error}", log.display()))?;
     let from = logs::length(&log);
-    let mut child =
-        spawn(launch, place, output).map_err(|error| format!("{}: {error}", launch.executable.display()))?;
     let end = Instant::now() + START;
+    let mut child = loop {
+        match spawn(launch, place, &output) {
+            // Another thread that forked while the copy was written holds it open until it execs.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < end => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => return Err(format!("{}: {error}", launch.executable.display())),
+            Ok(child) => break child,
+        }
+    };
     loop {
         if place.connect(launch.seat).await.is_ok() {
             return Ok(());
@@ -71,7 +79,7 @@ pub async fn start(launch: &Launch<'_>, place: &Place) -> Result<(), String> {
     }
 }
 
-fn spawn(launch: &Launch<'_>, place: &Place, output: File) -> io::Result<Child> {
+fn spawn(launch: &Launch<'_>, place: &Place, output: &File) -> io::Result<Child> {
     let mut command = Command::new(launch.executable);
     command.args(["supervise", "--app", place.app().as_str(), "--run"]).arg(launch.run);
     command.arg("--logs").arg(launch.logs);
@@ -81,7 +89,7 @@ fn spawn(launch: &Launch<'_>, place: &Place, output: File) -> io::Result<Child> 
     // norn's environment holds credentials, perhaps another supervisor's marker, and nothing that
     // a supervisor needs.
     command.env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
     let detach = || rustix::process::setsid().map(|_| ()).map_err(io::Error::from);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; `detach` makes one
     // system call and neither allocates nor locks.

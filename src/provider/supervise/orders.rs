@@ -35,6 +35,11 @@ impl Claim {
         drop(desk);
         Ok(Self { supervisor: Arc::clone(supervisor) })
     }
+
+    /// Never gives it back: nothing may begin between here and the end of the process.
+    fn keep(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Claim {
@@ -64,6 +69,10 @@ pub async fn serve(supervisor: Arc<Supervisor>, stream: UnixStream) {
         }
         Ok(Ok(None) | Err(WireError::Io(_))) | Err(_) => return,
     };
+    if after == After::End && supervisor.seat() == Seat::Next {
+        // Before the client hears of the end: it may start the next successor at once.
+        supervisor.clear_place();
+    }
     let _not_heard = timeout(PATIENCE, channel.send(&report)).await;
     if after == After::End {
         supervisor.ended.send_replace(true);
@@ -171,8 +180,7 @@ async fn obey_stop(
     let task = tokio::spawn(async move { stopping.stop(&reports).await });
     forward(channel, received, &watch::channel(false).0).await;
     let cut = task.await.unwrap_or_default();
-    // Never released: nothing may be started between here and the end.
-    std::mem::forget(claim);
+    claim.keep();
     Ok((Report::Done { cut }, After::End))
 }
 
@@ -186,7 +194,7 @@ async fn obey_handover(
     let claim = Claim::take(supervisor, "handover")?;
     let (report, relieved) = hand_over(supervisor, channel, stop).await;
     if relieved {
-        std::mem::forget(claim);
+        claim.keep();
     }
     Ok((report, if relieved { After::End } else { After::GoOn }))
 }

@@ -12,6 +12,7 @@ pub struct Process {
     pub pid: u32,
     pub parent: u32,
     pub group: u32,
+    pub session: u32,
 }
 
 /// Every process that lives.
@@ -74,7 +75,8 @@ fn process(pid: u32) -> Option<Process> {
     }
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    Some(Process { pid, parent, group })
+    let session = fields.next()?.parse().ok()?;
+    Some(Process { pid, parent, group, session })
 }
 
 fn socket_inodes(pid: u32) -> Vec<u64> {

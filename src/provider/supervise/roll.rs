@@ -60,7 +60,7 @@ pub async fn roll(
     reports: &Reports,
     gone: watch::Receiver<bool>,
 ) -> Result<usize, Failure> {
-    let mut old = Old::find(supervisor)?;
+    let mut old = Old::find(supervisor).map_err(failure)?;
     let conflict = old.conflicts(roll);
     let mut cut = if conflict { old.clear(supervisor, roll, reports).await? } else { 0 };
     let former = old.listen();
@@ -157,7 +157,7 @@ async fn open_inherited(fleet: &Fleet, address: Option<SocketAddr>) -> Result<Op
 }
 
 impl Old {
-    fn find(supervisor: &Supervisor) -> Result<Self, Failure> {
+    fn find(supervisor: &Supervisor) -> Result<Self, FailureReason> {
         if let Some(live) = supervisor.live() {
             return Ok(Old::Mine(live));
         }

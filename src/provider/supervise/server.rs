@@ -25,11 +25,14 @@ use super::sweep::{self, Reach};
 use super::{logs, orders, probe};
 use crate::provider::machine;
 use crate::spec::name::AppName;
+use crate::state::lock::ProcessIdentity;
 
 /// How many clients are listened to at once.
 const CLIENTS: usize = 128;
 /// How often logs are looked at.
 const TICK: Duration = Duration::from_secs(5);
+/// How long a process may take to end once it has closed its connections.
+const LAST_BREATH: Duration = Duration::from_secs(5);
 /// How long a supervisor without anything to supervise waits for its first order.
 const UNUSED: Duration = Duration::from_secs(30);
 
@@ -114,9 +117,6 @@ pub async fn run(options: Options) -> Result<(), SuperviseError> {
             }
         }
     }
-    if supervisor.seat() == Seat::Next {
-        supervisor.clear_place();
-    }
     supervisor.context.journal.say(&format!("ends (pid {})", std::process::id()));
     Ok(())
 }
@@ -168,6 +168,18 @@ async fn set_up(
     };
     supervisor.listen(listener);
     Ok((Arc::new(supervisor), received))
+}
+
+/// Waits a moment for a process to end; returns whether it has.
+pub async fn ended(process: &ProcessIdentity) -> bool {
+    let end = Instant::now() + LAST_BREATH;
+    while machine::alive(process) == Some(true) {
+        if Instant::now() >= end {
+            return false;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    true
 }
 
 /// Accepts clients for ever.
@@ -247,18 +259,22 @@ impl Supervisor {
     /// From a successor's seat to the office: record and socket take the predecessor's names.
     pub fn take_office(&self) -> io::Result<()> {
         self.context.ledger.move_to(self.place.record(Seat::Office))?;
-        self.place.promote_socket()?;
+        // Where the socket cannot be had, the predecessor stays, and the file is its again.
+        self.place.promote_socket().inspect_err(|_| self.context.ledger.freeze())?;
         self.desk().seat = Seat::Office;
         Ok(())
     }
 
     /// Takes back the names from a successor that failed, and ends what it left.
     pub async fn reclaim(&self) {
+        let own = self.context.ledger.read(|record| record.supervisor.clone());
+        let taken = Record::read(&self.place.record(Seat::Office)).ok().flatten();
+        if let Some(record) = taken.filter(|record| record.supervisor != own)
+            && ended(&record.supervisor).await
+        {
+            sweep::sweep(&self.context.marker, &record.replicas, Reach::Of(record.supervisor.pid)).await;
+        }
         if self.place.socket_inode(Seat::Office) != self.desk().socket {
-            let taken = Record::read(&self.place.record(Seat::Office)).ok().flatten();
-            if let Some(record) = taken.filter(|record| machine::alive(&record.supervisor) != Some(true)) {
-                sweep::sweep(&self.context.marker, &record.replicas, Reach::Recorded).await;
-            }
             match self.place.bind(Seat::Office) {
                 Ok(listener) => {
                     self.desk().socket = self.place.socket_inode(Seat::Office);
@@ -308,7 +324,8 @@ impl Supervisor {
         desk.live.is_none() && desk.busy.is_none() && (!desk.heard || desk.seat == Seat::Next)
     }
 
-    fn clear_place(&self) {
+    /// Gives up the socket and the record.
+    pub fn clear_place(&self) {
         self.context.ledger.freeze();
         if let Err(error) = self.place.clear(self.seat()) {
             self.context.journal.say(&format!("the socket and the record cannot be removed: {error}"));

@@ -20,8 +20,9 @@ use crate::state::lock::ProcessIdentity;
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Only the groups a record names; beside them a living supervisor has its own.
-    Recorded,
+    /// The groups that a record names, and those that the dead supervisor with this pid had not
+    /// recorded yet: it led the session of its replicas. Another supervisor of the app may live.
+    Of(u32),
     /// Every process with the marker, too: no supervisor of the app lives.
     All,
 }
@@ -60,13 +61,21 @@ fn look(marker: &Path, recorded: &[ProcessIdentity], reach: Reach) -> Vec<u32> {
     let spared = own_line(&processes);
     let leaders: BTreeMap<u32, bool> =
         recorded.iter().map(|leader| (leader.pid, machine::alive(leader) == Some(true))).collect();
+    // A pid in use again leads another session now.
+    let session = match reach {
+        Reach::Of(supervisor) if !processes.iter().any(|process| process.pid == supervisor) => {
+            Some(supervisor)
+        }
+        Reach::Of(_) | Reach::All => None,
+    };
     let doomed = |process: &&Process| {
         let recorded = leaders.get(&process.group);
         if recorded == Some(&true) {
             return true;
         }
         // The leader is gone: its number may lead another group by now, so the marker decides.
-        (recorded.is_some() || reach == Reach::All) && procfs::has_variable(process.pid, MARKER, marker)
+        let suspect = recorded.is_some() || session == Some(process.session) || reach == Reach::All;
+        suspect && procfs::has_variable(process.pid, MARKER, marker)
     };
     let others = processes.iter().filter(|process| !spared.contains(&process.pid));
     others.filter(doomed).map(|process| process.pid).collect()

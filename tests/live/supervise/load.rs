@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use norn::provider::supervise::protocol::Probe;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -164,6 +165,24 @@ async fn a_port_changes_with_the_roll() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_moves_the_port_and_leaves_workers_one_supervisor() {
+    let world = World::new();
+    let (old, new) = (free_port(), free_port());
+    world.go(world.roll("one", old)).await.expect("the first roll");
+    let newer = world.newer_home();
+    newer.roll(&world.app, world.roll("two", new), |_| {}).await.expect("the takeover");
+    assert!(get(new, "/").await.expect("an answer").starts_with("two "));
+    get(old, "/").await.expect_err("the old port is closed");
+    let mut worker = world.roll("three", new);
+    worker.port = None;
+    worker.health.probe = Probe::Lives(Duration::from_millis(200));
+    worker.command = super::world::python("import time; time.sleep(600) # server.py");
+    world.go(worker).await.expect("the takeover back, to a worker");
+    get(new, "/").await.expect_err("a worker has no port");
+    assert_eq!(world.processes().len(), 3, "a supervisor and two workers: {}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_outlasts_the_drain_is_cut_and_counted() {
     let world = World::new();
     let port = free_port();
@@ -177,13 +196,15 @@ async fn a_connection_that_outlasts_the_drain_is_cut_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_connections_at_once_are_served() {
+async fn thousands_of_connections_at_once_are_held() {
     let world = World::new();
     let port = free_port();
     let mut roll = world.roll("one", port);
     // Accepts and never answers: the connections stay.
     roll.command = super::world::python(
-        "import os, socket, time\n\
+        "import os, resource, socket\n\
+         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n\
+         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))\n\
          s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])), backlog=4096)\n\
          kept = []\n\
          while True: kept.append(s.accept())",
@@ -191,8 +212,15 @@ async fn a_thousand_connections_at_once_are_served() {
     roll.health.probe = Probe::Tcp;
     world.go(roll).await.expect("the roll");
     let mut open = Vec::new();
-    for _ in 0..1000 {
+    for _ in 0..many_connections() {
         open.push(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("a connection"));
     }
     assert!(super::world::all_healthy(&world.status().await.replicas));
+}
+
+/// As many as this process may open, and a supervisor may forward, up to 10,000.
+fn many_connections() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("the limit is raised");
+    limit.maximum.unwrap_or(u64::MAX).saturating_sub(1000).div_euclid(2).min(10_000)
 }

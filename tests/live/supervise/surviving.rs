@@ -9,7 +9,7 @@ use norn::provider::supervise::protocol::{Command, Probe};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::world::{World, all_healthy, free_port, get, kill, until};
+use super::world::{World, all_healthy, free_port, get, interpreter, kill, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crashed_replica_is_restarted_and_the_others_serve() {
@@ -45,7 +45,7 @@ async fn what_a_killed_supervisor_left_is_seen_and_ended() {
     let port = free_port();
     let mut roll = world.roll("one", port);
     // A child in another group, which only the marker finds.
-    roll.command = Command::Shell("setsid sleep 600 & exec python3 -S server.py".to_owned());
+    roll.command = Command::Shell(format!("setsid sleep 600 & exec {} -S server.py", interpreter()));
     world.go(roll).await.expect("the first roll");
     let before = world.processes();
     kill(world.status().await.pid);
@@ -168,9 +168,9 @@ async fn a_successor_that_is_killed_leaves_the_old_supervisor_in_office() {
     roll.env.0.insert("HEALTH".to_owned(), "500".to_owned());
     let lost = tokio::join!(newer.roll(&world.app, roll, |_| {}), async {
         until("both successor's replicas run", async || world.replicas().len() == 4).await;
-        let others = world.processes().into_iter().filter(|pid| *pid != before);
-        let replicas = world.replicas();
-        others.filter(|pid| !replicas.contains(pid)).for_each(kill);
+        let record = fs::read(world.home.run.join("web.next.json")).expect("the successor's record");
+        let record: serde_json::Value = serde_json::from_slice(&record).expect("the record is JSON");
+        kill(u32::try_from(record["supervisor"]["pid"].as_u64().expect("a pid")).expect("a pid"));
     });
     assert!(matches!(lost.0, Err(RollError::Lost { moved: false })), "{:?}", lost.0);
     assert_eq!(world.status().await.pid, before);
@@ -179,6 +179,27 @@ async fn a_successor_that_is_killed_leaves_the_old_supervisor_in_office() {
     let now = world.replicas();
     assert!(now.len() == 2 && now.iter().all(|pid| !old.contains(pid)), "no orphan: {}", world.log());
     assert!(get(port, "/").await.expect("an answer").starts_with("three "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_needs_no_living_predecessor() {
+    let world = World::new();
+    let port = free_port();
+    world.go(world.roll("one", port)).await.expect("the first roll");
+    let (before, old) = (world.status().await.pid, world.replicas());
+    let newer = world.newer_home();
+    let mut roll = world.roll("two", port);
+    roll.health.probe = Probe::Command("test -e go".to_owned());
+    let (done, ()) = tokio::join!(newer.roll(&world.app, roll, |_| {}), async {
+        until("the successor's replicas run", async || world.replicas().len() == 4).await;
+        kill(before);
+        fs::write(world.release.join("go"), "").expect("the file is written");
+    });
+    done.expect("the takeover");
+    until("it serves", async || get(port, "/").await.is_ok_and(|said| said.starts_with("two "))).await;
+    let now = world.replicas();
+    assert!(now.len() == 2 && now.iter().all(|pid| !old.contains(pid)), "no orphan: {}", world.log());
+    assert_ne!(world.status().await.pid, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

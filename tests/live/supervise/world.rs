@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use norn::provider::supervise::client::{Done, Home, Observation, RollError};
@@ -89,7 +90,7 @@ impl World {
                 dir: self.release.clone(),
             },
             definition: "definition".to_owned(),
-            command: Command::Exec(vec!["python3".to_owned(), "-S".to_owned(), "server.py".to_owned()]),
+            command: Command::Exec([interpreter(), "-S", "server.py"].map(str::to_owned).to_vec()),
             env: Env(env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()),
             port: Some(port),
             front: Front::On(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -160,11 +161,15 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A process may be starting another one while it is killed.
-        for _ in 0..3 {
-            for pid in self.processes() {
-                kill(pid);
+        // A process may be starting another one while it is killed; only then is the folder still.
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let left = self.processes();
+            if left.is_empty() || Instant::now() >= end {
+                return;
             }
+            left.into_iter().for_each(kill);
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -206,7 +211,18 @@ pub async fn get(port: u16, path: &str) -> std::io::Result<String> {
 
 /// A command that runs a program in python3.
 pub fn python(program: &str) -> Command {
-    Command::Exec(["python3", "-S", "-c", program].map(str::to_owned).to_vec())
+    Command::Exec([interpreter(), "-S", "-c", program].map(str::to_owned).to_vec())
+}
+
+/// python3 itself: what `PATH` has under that name may be a script that starts it.
+pub fn interpreter() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let mut python = std::process::Command::new("python3");
+        let told = python.args(["-c", "import sys; print(sys.executable)"]).output();
+        let told = told.expect("these tests need python3").stdout;
+        String::from_utf8(told).expect("a plain path").trim().to_owned()
+    })
 }
 
 /// Waits until something holds.
