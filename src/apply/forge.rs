@@ -181,7 +181,10 @@ impl LiveRoll<'_> {
             }
         };
         let done = rolled.map_err(|error| roll_error(&error, step))?;
-        let mut said = reached(definition).unwrap_or_else(|| format!("{} replicas run", definition.replicas));
+        let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
+            1 => "1 replica runs".to_owned(),
+            n => format!("{n} replicas run"),
+        });
         if done.cut > 0 {
             said += &format!("; {} old connections were cut at the end of the drain", done.cut);
         }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use control::Control;
 pub use events::{Event, Sender};
+pub use forge::reached;
 pub use walk::{Outcome, Stopped};
 use world::World;
 

@@ -70,7 +70,8 @@ impl Gate {
                 Some(until) => progress.done.contains(&until) || progress.ended.is_some(),
                 None => progress.ended.is_some(),
             };
-            if !reached(&other.borrow()) {
+            // That an app's deploy follows its forge goes without saying.
+            if wait.of.name != operation.address.name && !reached(&other.borrow()) {
                 run.events.send(Event::Waiting {
                     address: operation.address.clone(),
                     step,

@@ -1,11 +1,14 @@
 //! The arguments of every command.
 
 use std::ffi::OsString;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use crate::plan::select::Selector;
 use crate::spec::name::{AppName, StageName};
+use crate::spec::value::TimeSpan;
 
 /// One infraspec.yaml, one plan, one apply.
 ///
@@ -60,6 +63,12 @@ impl Global {
 pub enum Command {
     /// Check a spec, offline and at once
     Validate(Validate),
+    /// Show what would change
+    Plan(Plan),
+    /// Make it so
+    Apply(Apply),
+    /// Tear down what the spec's project runs; data is kept
+    Destroy(Apply),
     /// Print the JSON Schema of an infraspec, or of what norn prints
     Schema(Schema),
     /// Print the merged spec, each value with its place
@@ -111,6 +120,94 @@ pub enum ProblemFormat {
     Sarif,
 }
 
+/// What a plan is about.
+#[derive(Debug, clap::Args)]
+pub struct Selection {
+    /// Only this app or resource, such as web or deploy/web; repeatable
+    #[arg(long, value_name = "APP|ADDRESS")]
+    pub target: Vec<Selector>,
+    /// All but this app or resource; repeatable
+    #[arg(long, value_name = "APP|ADDRESS")]
+    pub exclude: Vec<Selector>,
+    /// Ask nothing of the network: a branch is where the state saw it last
+    #[arg(long)]
+    pub offline: bool,
+    /// Another branch, tag or commit for an app, for this plan only; repeatable
+    #[arg(long = "ref", value_name = "APP=REF", value_parser = app_and_ref)]
+    pub reference: Vec<(AppName, String)>,
+    /// Build and deploy an app again though nothing changed; repeatable
+    #[arg(long, value_name = "APP")]
+    pub redeploy: Vec<AppName>,
+}
+
+fn app_and_ref(text: &str) -> Result<(AppName, String), String> {
+    let (app, reference) = text.split_once('=').ok_or("write APP=REF, such as web=v1.8.2")?;
+    let app = app.parse::<AppName>().map_err(|error| error.to_string())?;
+    reference
+        .parse::<crate::spec::value::RefName>()
+        .map_err(|complaint| format!("{}: {}", complaint.message, complaint.help))?;
+    Ok((app, reference.to_owned()))
+}
+
+/// Files that a plan is written to.
+#[derive(Debug, clap::Args)]
+pub struct Output {
+    /// Write the plan as JSON to a file too
+    #[arg(long, value_name = "FILE")]
+    pub json_out: Option<PathBuf>,
+    /// Write the plan as Markdown, for a comment of a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown_out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub output: Output,
+    /// Exit with 2 when there are changes
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Apply {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub output: Output,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// With --yes, the stage's name (without stages the project's): for what destroys, and for
+    /// protected stages
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
+    /// How long to wait for another norn [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub lock_wait: Option<TimeSpan>,
+    /// How many steps work at once
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub parallelism: NonZeroU16,
+    /// How progress is shown
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+}
+
+fn time_span(text: &str) -> Result<TimeSpan, String> {
+    text.parse::<TimeSpan>().map_err(|complaint| format!("{}: {}", complaint.message, complaint.help))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Bars at a terminal, groups on GitHub Actions, else plain lines
+    Auto,
+    Progress,
+    Plain,
+    Github,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Schema {
     /// Which one
@@ -122,4 +219,7 @@ pub struct Schema {
 pub enum SchemaName {
     Infraspec,
     Validate,
+    Plan,
+    /// A line of `norn apply --json`
+    Apply,
 }

@@ -1,8 +1,10 @@
 //! The command line: one file per command, each a straight line through the pipeline.
 
+mod apply;
 mod args;
 mod facts;
 mod failure;
+mod plan;
 mod project;
 mod schema;
 mod show_spec;
@@ -47,6 +49,9 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
     let global = &args.global;
     match args.command {
         Command::Validate(options) => validate::run(global, &options, printer),
+        Command::Plan(options) => plan::run(global, &options, printer),
+        Command::Apply(options) => apply::run(global, &options, false, printer),
+        Command::Destroy(options) => apply::run(global, &options, true, printer),
         Command::Schema(options) => schema::run(&options, printer),
         Command::Spec => show_spec::run(global, printer),
         Command::Supervise(options) => supervise::run(options),

@@ -12,7 +12,7 @@ use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
-use crate::render::Printer;
+use crate::render::{Printer, problems};
 use crate::spec::load::{Document, Form, Lookup, Staged};
 use crate::spec::name::StageName;
 use crate::spec::problem::Problem;
@@ -87,6 +87,14 @@ impl Project {
         let variable = |name: &str| variables.get(name).map(str::to_owned);
         desired::from_spec(&self.document, &staged, self.stage.as_ref(), &variable)
             .map_err(|problems| workspace::refuse(&problems, &self.document, printer))
+    }
+
+    /// Tells what the spec has that deserves a word, before anything is planned.
+    pub fn warn(&self, printer: Printer) {
+        if !self.warnings.is_empty() {
+            let sources = &self.document.sources;
+            printer.talk(&problems::human(&self.warnings, sources, printer.err_color, printer.width));
+        }
     }
 
     pub fn home(&self) -> Home {

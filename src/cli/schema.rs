@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::args::{Schema, SchemaName};
 use super::failure::{Exit, Failure};
-use crate::render::{Printer, problems};
+use crate::render::{Printer, events_json, plan_json, problems};
 use crate::spec::schema;
 
 pub fn run(options: &Schema, printer: Printer) -> Result<Exit, Failure> {
@@ -19,6 +19,8 @@ pub fn text(name: SchemaName) -> String {
     let schema = match name {
         SchemaName::Infraspec => schema::published(),
         SchemaName::Validate => of_output::<problems::Report>(),
+        SchemaName::Plan => of_output::<plan_json::PlanV1>(),
+        SchemaName::Apply => of_output::<events_json::EventV1>(),
     };
     format!("{schema:#}\n")
 }

@@ -4,8 +4,16 @@
 //! Invariants: stdout is data, stderr is talk; nothing depends on colour; a reader that goes
 //! away (`norn plan | head`) ends no work and is no error.
 
+pub mod bars;
 pub mod document;
+pub mod events_json;
+pub mod lines;
+pub mod markdown;
+pub mod plan;
+pub mod plan_json;
 pub mod printer;
 pub mod problems;
+pub mod summary;
+pub mod words;
 
 pub use printer::Printer;

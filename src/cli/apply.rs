@@ -1,0 +1,434 @@
+//! `norn apply`: shows the plan, asks, makes it so. `norn destroy` is its mirror.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+use super::args::{Apply, Global, LogFormat};
+use super::facts;
+use super::failure::{Exit, Failure};
+use super::plan::Made;
+use super::project::{Project, store_failure};
+use super::workspace::Variables;
+use crate::apply::events::Sender;
+use crate::apply::lease::Keeper;
+use crate::apply::world::{Environment, World};
+use crate::apply::{self, Control, Event, Outcome, Run, recovery};
+use crate::desired::Desired;
+use crate::plan::{Operation, Options, Work};
+use crate::provider::machine;
+use crate::provider::source::Git;
+use crate::render::bars::Bars;
+use crate::render::events_json::{self, EventV1};
+use crate::render::lines::Lines;
+use crate::render::{Printer, summary, words};
+use crate::scrub::{SHORTEST, Scrub};
+use crate::state::{Change, Holder, Lease};
+
+pub fn run(global: &Global, options: &Apply, destroy: bool, printer: Printer) -> Result<Exit, Failure> {
+    super::runtime()?.block_on(async {
+        let project = Project::open(global, printer)?;
+        let variables = Variables::read(global)?;
+        let desired = project.desired(&variables, printer)?;
+        project.warn(printer);
+        warn_of_short_secrets(&desired, printer);
+        if destroy && desired.locked {
+            let stage = desired.stage.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Err(Failure::new(format!("stage `{stage}` is locked: its state cannot be deleted"))
+                .help("take `locked: true` out of the stage first"));
+        }
+        let work = Applying {
+            global,
+            options,
+            printer,
+            project: &project,
+            plan_options: Options { destroy, ..Options::default() },
+            desired,
+        };
+        work.run().await
+    })
+}
+
+/// One apply, from plan to outcome.
+struct Applying<'a> {
+    global: &'a Global,
+    options: &'a Apply,
+    printer: Printer,
+    project: &'a Project,
+    plan_options: Options,
+    desired: Desired,
+}
+
+impl Applying<'_> {
+    async fn run(self) -> Result<Exit, Failure> {
+        let selection = &self.options.selection;
+        let made = Made::new(self.project, self.desired.clone(), selection, &self.plan_options).await?;
+        let output = &self.options.output;
+        made.show(self.project, output.markdown_out.as_deref(), output.json_out.as_deref())?;
+        self.show(&made);
+        made.tell_github(self.project)?;
+        if made.plan.is_empty() && made.settles == 0 {
+            self.finished("unchanged");
+            return Ok(Exit::Ok);
+        }
+        self.refuse_blocked(&made)?;
+        if !made.plan.is_empty() {
+            self.ask(&made)?;
+        }
+        self.under_lock(made).await
+    }
+
+    fn show(&self, made: &Made) {
+        if self.global.json {
+            let mut line = EventV1::new("plan", Timestamp::now());
+            line.plan = Some(made.document(self.project));
+            self.printer.data(&line.line());
+        } else {
+            self.printer.data(&made.human(self.project, self.printer.out_color));
+        }
+    }
+
+    fn finished(&self, result: &'static str) {
+        if self.global.json {
+            let line = EventV1 { result: Some(result), ..EventV1::new("finished", Timestamp::now()) };
+            self.printer.data(&line.line());
+        }
+    }
+
+    fn refuse_blocked(&self, made: &Made) -> Result<(), Failure> {
+        let blocked: Vec<String> = made
+            .plan
+            .operations
+            .iter()
+            .filter_map(|o| Some(format!("{}: {}", o.address, words::blocked(o.blocked.as_ref()?))))
+            .collect();
+        if blocked.is_empty() {
+            return Ok(());
+        }
+        let mut failure = Failure::new("the plan has operations that cannot be applied");
+        failure.details = blocked;
+        Err(failure.help("mend them, or leave them out with --exclude"))
+    }
+
+    /// The user's word, as the plan's weight asks for it.
+    fn ask(&self, made: &Made) -> Result<(), Failure> {
+        let name = self
+            .project
+            .stage
+            .as_ref()
+            .map_or_else(|| self.project.scope.project.to_string(), ToString::to_string);
+        let destroys = made.plan.destroys().count();
+        let protected = self.desired.protected;
+        let weighty = destroys > 0 || protected;
+        if self.options.yes && (!weighty || self.options.confirm.as_deref() == Some(name.as_str())) {
+            return Ok(());
+        }
+        let stage = self.global.stage.as_ref().map(|stage| format!(" --stage {stage}")).unwrap_or_default();
+        let command = if self.plan_options.destroy { "destroy" } else { "apply" };
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            let why = match (destroys, protected) {
+                (0, false) => "there is no terminal to ask at".to_owned(),
+                (0, true) => format!("stage `{name}` is protected"),
+                (n, _) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
+            };
+            let confirm = if weighty { format!(" --confirm {name}") } else { String::new() };
+            return Err(Failure::new(format!("{why}, so nothing was applied"))
+                .help(format!("to go on without asking: norn {command}{stage} --yes{confirm}")));
+        }
+        let question = if weighty {
+            format!("Type {name} to {command}: ")
+        } else {
+            "Apply this plan? [y/N] ".to_owned()
+        };
+        let mut stderr = io::stderr();
+        let _ = write!(stderr, "{question}");
+        let _ = stderr.flush();
+        let mut answer = String::new();
+        io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(|error| Failure::new(format!("no answer: {error}")))?;
+        let answer = answer.trim();
+        let yes = if weighty {
+            answer == name
+        } else {
+            ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str())
+        };
+        if yes { Ok(()) } else { Err(Failure::new("not applied: you did not say yes").exit(Exit::Cancelled)) }
+    }
+
+    async fn under_lock(&self, mut made: Made) -> Result<Exit, Failure> {
+        self.project.prepare()?;
+        let command = if self.plan_options.destroy { "norn destroy" } else { "norn apply" };
+        let holder = holder(command)?;
+        let asked = machine::since_boot();
+        let wait = self.options.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value());
+        let store = Arc::clone(&self.project.store);
+        let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
+        let control = Control::default();
+        let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
+        let result = self.locked(&mut made, &lease, &keeper, control, command).await;
+        drop(keeper);
+        let _ = store.unlock(&lease).await;
+        result
+    }
+
+    async fn locked(
+        &self,
+        made: &mut Made,
+        lease: &Lease,
+        keeper: &Keeper,
+        control: Control,
+        command: &str,
+    ) -> Result<Exit, Failure> {
+        let (events, mut received) = Sender::channel();
+        self.recover(made, lease, &events).await?;
+        if made.plan.is_empty() {
+            self.finished("unchanged");
+            return Ok(Exit::Ok);
+        }
+        let run = Arc::new(Run {
+            store: Arc::clone(&self.project.store),
+            lease: lease.clone(),
+            lease_end: keeper.end.clone(),
+            key: made.stored.key.clone().expect("a store that was locked has a key"),
+            world: self.world().await?,
+            control: control.clone(),
+            events,
+            parallelism: self.options.parallelism.get().into(),
+        });
+        let signals = tokio::spawn(listen(control, self.printer));
+        let mut talker = Talker::new(self.global, self.options.log_format, self.printer);
+        let plan = made.plan.clone();
+        let command = command.to_owned();
+        let mut applying = tokio::spawn(async move { apply::apply(run, &plan, &command).await });
+        let outcome = loop {
+            tokio::select! {
+                event = received.recv() => match event {
+                    Some(event) => talker.say(&event),
+                    None => break (&mut applying).await,
+                },
+                outcome = &mut applying => {
+                    while let Ok(event) = received.try_recv() {
+                        talker.say(&event);
+                    }
+                    break outcome;
+                }
+            }
+        };
+        signals.abort();
+        talker.finish();
+        let outcome = outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let outcome = outcome.map_err(store_failure)?;
+        Ok(self.conclude(made, &outcome))
+    }
+
+    /// Settles what dead runs left and plans again under the lock: what was shown must still hold.
+    async fn recover(&self, made: &mut Made, lease: &Lease, events: &Sender) -> Result<(), Failure> {
+        let store = &self.project.store;
+        let mut stored = store.snapshot().await.map_err(store_failure)?;
+        let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
+        let running = facts::running(self.project.home(), &stored, Some(&self.desired)).await;
+        let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
+        if !changes.is_empty() {
+            store.write(lease, &changes).await.map_err(store_failure)?;
+            let runs = changes.iter().filter(|change| matches!(change, Change::RunBuried { .. })).count();
+            let what = format!("settled what {runs} dead {} left", if runs == 1 { "run" } else { "runs" });
+            events.send(Event::Recovered { what });
+        }
+        if ended > 0 {
+            events.send(Event::Recovered { what: format!("ended {ended} commands that a dead run left") });
+        }
+        let shown = std::mem::take(&mut made.plan.operations);
+        made.stored = stored;
+        made.facts.running = running;
+        made.plan(&self.options.selection, &self.plan_options);
+        let moved = moved(&shown, &made.plan.operations);
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let mut failure = Failure::new("what is there changed since the plan was shown").exit(Exit::Outdated);
+        failure.details =
+            moved.iter().map(|address| format!("{address} is not as planned any more")).collect();
+        Err(failure.help("nothing was applied: run `norn apply` again and look at the new plan"))
+    }
+
+    async fn world(&self) -> Result<World, Failure> {
+        let project = self.project;
+        let secrets = self.desired.values.all().chain(self.desired.postgres.as_ref());
+        Ok(World {
+            root: project.root.folder.clone(),
+            folders: project.folders.clone(),
+            home: project.home(),
+            git: Git::new().await.map_err(|error| Failure::new(error.to_string()))?,
+            skip: project.skip(),
+            environment: Environment::of_this_process(),
+            postgres: self.desired.postgres.clone(),
+            values: self.desired.values.clone(),
+            scrub: Scrub::new(secrets),
+        })
+    }
+
+    fn conclude(&self, made: &Made, outcome: &Outcome) -> Exit {
+        let (exit, result) = if outcome.succeeded() {
+            (Exit::Ok, "applied")
+        } else if outcome.cancelled {
+            (Exit::Cancelled, "cancelled")
+        } else if outcome.done.is_empty() {
+            (Exit::Error, "failed")
+        } else {
+            (Exit::Partly, "partly")
+        };
+        self.finished(result);
+        let text = summary::text(outcome, &urls(made, outcome), self.printer.err_color);
+        if outcome.succeeded() {
+            self.printer.talk(&text)
+        } else {
+            self.printer.alert(&text)
+        }
+        exit
+    }
+}
+
+/// Where the apps of this run are reached.
+fn urls(made: &Made, outcome: &Outcome) -> BTreeMap<String, String> {
+    let live = |operation: &&Operation| outcome.done.contains(&operation.address);
+    let definitions =
+        made.plan.operations.iter().filter(live).filter_map(|operation| match &operation.work {
+            Work::Deploy(work) => Some((operation, &work.definition)),
+            Work::Forge(work) => work.roll.as_ref().map(|roll| (operation, &roll.definition)),
+            Work::Teardown(_) => None,
+        });
+    let reached = definitions.filter_map(|(operation, definition)| {
+        Some((operation.address.name.to_string(), apply::reached(definition)?))
+    });
+    reached.collect()
+}
+
+/// The addresses of which two plans do not want the same.
+fn moved(shown: &[Operation], now: &[Operation]) -> Vec<String> {
+    let same = |a: &Operation, b: &Operation| {
+        a.address == b.address
+            && a.action == b.action
+            && a.before == b.before
+            && a.work == b.work
+            && a.steps == b.steps
+    };
+    let missing = |from: &[Operation], in_: &[Operation]| -> Vec<String> {
+        let gone = from.iter().filter(|a| !in_.iter().any(|b| same(a, b)));
+        gone.map(|operation| operation.address.to_string()).collect()
+    };
+    let mut all = missing(shown, now);
+    all.extend(missing(now, shown));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Who this process is, for the lock.
+pub fn holder(reason: &str) -> Result<Holder, Failure> {
+    let process = machine::own_identity().map_err(|error| {
+        Failure::new(format!("this process cannot be told apart: {error}")).help("norn needs /proc")
+    })?;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let github = || {
+        let (server, repository) = (variable("GITHUB_SERVER_URL")?, variable("GITHUB_REPOSITORY")?);
+        Some(format!("{server}/{repository}/actions/runs/{}", variable("GITHUB_RUN_ID")?))
+    };
+    Ok(Holder {
+        run: Uuid::now_v7().to_string(),
+        who: machine::user_at_host(),
+        process,
+        job_url: variable("CI_JOB_URL").or_else(github),
+        reason: reason.to_owned(),
+    })
+}
+
+/// The first signal stops the run gently, the second at once.
+async fn listen(control: Control, printer: Printer) {
+    let signals =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else { return };
+    for time in 0.. {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        if time == 0 {
+            control.stop();
+            printer
+                .alert("stopping: running steps are finished, nothing new is started; again to cancel them");
+        } else {
+            control.cancel();
+            printer.alert("cancelling: running steps are ended");
+        }
+    }
+}
+
+/// Tells what happens, in the way that suits the reader.
+enum Talker {
+    Json(Printer),
+    Bars(Bars),
+    Lines(Lines, Printer),
+}
+
+impl Talker {
+    fn new(global: &Global, format: LogFormat, printer: Printer) -> Self {
+        let github = std::env::var_os("GITHUB_ACTIONS").is_some();
+        let terminal = io::stderr().is_terminal();
+        let lines = |github| Self::Lines(Lines::new(github, global.verbose > 0), printer);
+        match format {
+            _ if global.json => Self::Json(printer),
+            LogFormat::Progress => Self::Bars(Bars::new(printer.err_color, printer.width)),
+            LogFormat::Plain => lines(false),
+            LogFormat::Github => lines(true),
+            LogFormat::Auto if github => lines(true),
+            LogFormat::Auto if terminal && !printer.quiet => {
+                Self::Bars(Bars::new(printer.err_color, printer.width))
+            }
+            LogFormat::Auto => lines(false),
+        }
+    }
+
+    fn say(&mut self, event: &Event) {
+        let now = Timestamp::now();
+        match self {
+            Self::Json(printer) => printer.data(&events_json::event(event, now).line()),
+            Self::Bars(bars) => bars.draw(event),
+            Self::Lines(lines, printer) => {
+                let text = lines.text(event, now);
+                match event {
+                    _ if text.is_empty() => {}
+                    Event::StepFailed { .. } => printer.alert(&text),
+                    _ => printer.talk(&text),
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Self::Bars(bars) = self {
+            bars.finish();
+        }
+    }
+}
+
+/// A secret that is too short to be found in a log is told of once.
+fn warn_of_short_secrets(desired: &Desired, printer: Printer) {
+    for (app, values) in &desired.values.0 {
+        for (name, value) in values {
+            let secret = desired.apps[app].definition.secrets.contains(name);
+            if secret && value.expose().trim().len() < SHORTEST {
+                printer.talk(&format!(
+                    "warning: {name} of app `{app}` has fewer than {SHORTEST} bytes, so logs cannot be scrubbed of it"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A plan as scripts read it: `norn plan --json`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::plan::{Header, redact};
+use super::words;
+use crate::desired::Source;
+use crate::plan::{Difference, FieldDiff, Operation, Plan, Risk, Work};
+
+/// What `norn plan --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "norn plan")]
+pub struct PlanV1 {
+    /// The version of this format: 1.
+    pub format_version: u32,
+    /// SHA-256 over what would be done; two plans of one id do the same.
+    pub plan_id: String,
+    pub project: String,
+    pub stage: Option<String>,
+    /// Where the state is.
+    pub state: String,
+    /// How many resources the state holds.
+    pub resources: usize,
+    /// How many operations there are; 0 when nothing would change.
+    pub changes: usize,
+    /// How many of them destroy something.
+    pub destroys: usize,
+    pub operations: Vec<OperationV1>,
+    pub drift: Vec<DriftV1>,
+    /// Apps that are left as they are.
+    pub untouched: Vec<UntouchedV1>,
+    /// Apps that are as the spec wants them.
+    pub unchanged: Vec<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationV1 {
+    /// Such as `deploy/web`.
+    pub address: String,
+    /// `forge`, `update`, `teardown` or `deploy`.
+    pub action: &'static str,
+    pub reasons: Vec<ReasonV1>,
+    /// `safe`, `interrupts` or `destroys`.
+    pub risk: &'static str,
+    /// Why apply refuses it.
+    pub blocked: Option<String>,
+    pub diff: Vec<FieldV1>,
+    pub steps: Vec<StepV1>,
+    /// Operations that go first.
+    pub after: Vec<String>,
+    /// What is built and deployed, for a deploy.
+    pub release: Option<ReleaseV1>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasonV1 {
+    /// A stable name.
+    pub code: &'static str,
+    pub text: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldV1 {
+    /// Such as `env.LOG`.
+    pub field: String,
+    /// `added`, `removed`, `changed`, `value` (a secret or the value behind a reference) or `text`.
+    pub kind: &'static str,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// For `text`: lines with `+`, `-` or a space before them.
+    pub lines: Vec<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepV1 {
+    pub name: &'static str,
+    /// Why it is skipped, if it is.
+    pub skipped: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseV1 {
+    /// 40 hex digits, or `local:` and 64.
+    pub commit: String,
+    pub tag: String,
+    /// A folder or a repository.
+    pub source: String,
+    /// The branch, tag or commit that was asked for.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftV1 {
+    pub app: String,
+    pub found: String,
+    /// Whether the plan repairs it.
+    pub repaired: bool,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UntouchedV1 {
+    pub app: String,
+    pub why: String,
+}
+
+/// The plan in its published format.
+pub fn document(header: &Header<'_>, plan: &Plan) -> PlanV1 {
+    let operations: Vec<OperationV1> = plan.operations.iter().map(operation).collect();
+    let essence = serde_json::to_value(&operations).expect("a plan has text keys only");
+    let scope = header.scope.to_string();
+    PlanV1 {
+        format_version: 1,
+        plan_id: crate::state::format::digest(&serde_json::json!([scope, essence])),
+        project: header.scope.project.to_string(),
+        stage: header.scope.stage.as_ref().map(ToString::to_string),
+        state: header.state.to_owned(),
+        resources: header.resources,
+        changes: operations.len(),
+        destroys: plan.operations.iter().filter(|o| o.risk == Risk::Destroys).count(),
+        operations,
+        drift: plan
+            .drift
+            .iter()
+            .map(|drift| DriftV1 {
+                app: drift.app.to_string(),
+                found: drift.found.clone(),
+                repaired: drift.repaired,
+            })
+            .collect(),
+        untouched: plan
+            .untouched
+            .iter()
+            .map(|(app, why)| UntouchedV1 { app: app.to_string(), why: why.clone() })
+            .collect(),
+        unchanged: plan.unchanged.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn operation(operation: &Operation) -> OperationV1 {
+    OperationV1 {
+        address: operation.address.to_string(),
+        action: operation.action.as_str(),
+        reasons: operation
+            .reasons
+            .iter()
+            .map(|reason| ReasonV1 { code: words::reason_code(reason), text: words::reason(reason) })
+            .collect(),
+        risk: words::risk(operation.risk),
+        blocked: operation.blocked.as_ref().map(words::blocked),
+        diff: operation.diff.iter().map(field).collect(),
+        steps: operation
+            .steps
+            .iter()
+            .map(|planned| StepV1 { name: planned.step.as_str(), skipped: planned.skip })
+            .collect(),
+        after: operation.waits.iter().map(|wait| wait.of.to_string()).collect(),
+        release: match &operation.work {
+            Work::Deploy(work) => Some(ReleaseV1 {
+                commit: work.commit.clone(),
+                tag: work.tag.clone(),
+                source: match &work.source {
+                    Source::Local { folder, .. } => folder.clone(),
+                    Source::Git { url, .. } => redact(url),
+                },
+                reference: match &work.source {
+                    Source::Local { .. } => None,
+                    Source::Git { reference, .. } => Some(reference.as_str().to_owned()),
+                },
+            }),
+            Work::Forge(_) | Work::Teardown(_) => None,
+        },
+    }
+}
+
+fn field(diff: &FieldDiff) -> FieldV1 {
+    let (kind, from, to, lines) = match &diff.difference {
+        Difference::Added(text) => ("added", None, Some(text.clone()), Vec::new()),
+        Difference::Removed(text) => ("removed", Some(text.clone()), None, Vec::new()),
+        Difference::Changed { from, to } => ("changed", Some(from.clone()), Some(to.clone()), Vec::new()),
+        Difference::Value { spelling } => {
+            ("value", Some(spelling.clone()), Some(spelling.clone()), Vec::new())
+        }
+        Difference::Text(lines) => ("text", None, None, lines.clone()),
+    };
+    FieldV1 { field: diff.field.clone(), kind, from, to, lines }
+}

@@ -1,0 +1,40 @@
+//! How a run ended, and how to go on.
+
+use std::collections::BTreeMap;
+
+use super::printer::Paint;
+use crate::address::Address;
+use crate::apply::{Outcome, Stopped};
+
+/// The last words of an apply. `urls` are where apps are reached.
+pub fn text(outcome: &Outcome, urls: &BTreeMap<String, String>, color: bool) -> String {
+    let paint = Paint(color);
+    let failed: Vec<&Address> = outcome
+        .stopped
+        .iter()
+        .filter(|(_, stopped)| matches!(stopped, Stopped::Failed { .. }))
+        .map(|(address, _)| address)
+        .collect();
+    let not_started = outcome.stopped.len() - failed.len();
+    let mut out = String::new();
+    if outcome.succeeded() {
+        out += &format!("{} {} done.\n", paint.green("Applied:"), outcome.done.len());
+    } else {
+        let head = if outcome.cancelled { "Cancelled:" } else { "Not applied:" };
+        out += &format!(
+            "{} {} done, {} failed, {not_started} not done.\n",
+            paint.red(head),
+            outcome.done.len(),
+            failed.len()
+        );
+        for address in failed {
+            out += &format!("  failed: {address}\n");
+        }
+        out +=
+            "What is done stays done. Mend what failed and run `norn apply` again: it goes on from here.\n";
+    }
+    for (app, url) in urls {
+        out += &format!("  {app}: {}\n", paint.cyan(url));
+    }
+    out
+}
