@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use super::args::{Apply, Global, LogFormat};
+use super::args::{Apply, Doing, Global, LogFormat};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan::Made;
@@ -28,16 +28,35 @@ use crate::render::events_json::{self, EventV1};
 use crate::render::lines::Lines;
 use crate::render::{Printer, summary, words};
 use crate::scrub::{SHORTEST, Scrub};
+use crate::spec::name::AppName;
 use crate::state::{Change, Holder, Lease};
 
-pub fn run(global: &Global, options: &Apply, destroy: bool, printer: Printer) -> Result<Exit, Failure> {
+/// What the user asked to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Apply,
+    Destroy,
+    Restart(AppName),
+}
+
+impl Request {
+    fn command(&self) -> String {
+        match self {
+            Request::Apply => "apply".into(),
+            Request::Destroy => "destroy".into(),
+            Request::Restart(app) => format!("restart {app}"),
+        }
+    }
+}
+
+pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let variables = Variables::read(global)?;
         let desired = project.desired(&variables, printer)?;
         project.warn(printer);
         warn_of_short_secrets(&desired, printer);
-        if destroy && desired.locked {
+        if request == Request::Destroy && desired.locked {
             let stage = desired.stage.as_ref().map(ToString::to_string).unwrap_or_default();
             return Err(Failure::new(format!("stage `{stage}` is locked: its state cannot be deleted"))
                 .help("take `locked: true` out of the stage first"));
@@ -45,9 +64,18 @@ pub fn run(global: &Global, options: &Apply, destroy: bool, printer: Printer) ->
         let work = Applying {
             global,
             options,
+            doing: &options.doing,
             printer,
             project: &project,
-            plan_options: Options { destroy, ..Options::default() },
+            plan_options: Options {
+                destroy: request == Request::Destroy,
+                restart: match &request {
+                    Request::Restart(app) => Some(app.clone()),
+                    Request::Apply | Request::Destroy => None,
+                },
+                ..Options::default()
+            },
+            request,
             desired,
         };
         work.run().await
@@ -58,6 +86,8 @@ pub fn run(global: &Global, options: &Apply, destroy: bool, printer: Printer) ->
 struct Applying<'a> {
     global: &'a Global,
     options: &'a Apply,
+    doing: &'a Doing,
+    request: Request,
     printer: Printer,
     project: &'a Project,
     plan_options: Options,
@@ -72,6 +102,10 @@ impl Applying<'_> {
         made.show(self.project, output.markdown_out.as_deref(), output.json_out.as_deref())?;
         self.show(&made);
         made.tell_github(self.project)?;
+        if let (Request::Restart(app), true) = (&self.request, made.plan.is_empty()) {
+            return Err(Failure::new(format!("app `{app}` has no live release to restart"))
+                .help("`norn status` shows what runs; `norn apply` deploys"));
+        }
         if made.plan.is_empty() && made.settles == 0 {
             self.finished("unchanged");
             return Ok(Exit::Ok);
@@ -125,11 +159,11 @@ impl Applying<'_> {
         let destroys = made.plan.destroys().count();
         let protected = self.desired.protected;
         let weighty = destroys > 0 || protected;
-        if self.options.yes && (!weighty || self.options.confirm.as_deref() == Some(name.as_str())) {
+        if self.doing.yes && (!weighty || self.doing.confirm.as_deref() == Some(name.as_str())) {
             return Ok(());
         }
         let stage = self.global.stage.as_ref().map(|stage| format!(" --stage {stage}")).unwrap_or_default();
-        let command = if self.plan_options.destroy { "destroy" } else { "apply" };
+        let command = self.request.command();
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             let why = match (destroys, protected) {
                 (0, false) => "there is no terminal to ask at".to_owned(),
@@ -164,15 +198,15 @@ impl Applying<'_> {
 
     async fn under_lock(&self, mut made: Made) -> Result<Exit, Failure> {
         self.project.prepare()?;
-        let command = if self.plan_options.destroy { "norn destroy" } else { "norn apply" };
-        let holder = holder(command)?;
+        let command = format!("norn {}", self.request.command());
+        let holder = holder(&command)?;
         let asked = machine::since_boot();
-        let wait = self.options.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value());
+        let wait = self.doing.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value());
         let store = Arc::clone(&self.project.store);
         let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
         let control = Control::default();
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
-        let result = self.locked(&mut made, &lease, &keeper, control, command).await;
+        let result = self.locked(&mut made, &lease, &keeper, control, &command).await;
         drop(keeper);
         let _ = store.unlock(&lease).await;
         result
@@ -200,10 +234,10 @@ impl Applying<'_> {
             world: self.world().await?,
             control: control.clone(),
             events,
-            parallelism: self.options.parallelism.get().into(),
+            parallelism: self.doing.parallelism.get().into(),
         });
         let signals = tokio::spawn(listen(control, self.printer));
-        let mut talker = Talker::new(self.global, self.options.log_format, self.printer);
+        let mut talker = Talker::new(self.global, self.doing.log_format, self.printer);
         let plan = made.plan.clone();
         let command = command.to_owned();
         let mut applying = tokio::spawn(async move { apply::apply(run, &plan, &command).await });
@@ -233,7 +267,7 @@ impl Applying<'_> {
         let store = &self.project.store;
         let mut stored = store.snapshot().await.map_err(store_failure)?;
         let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
-        let running = facts::running(self.project.home(), &stored, Some(&self.desired)).await;
+        let running = facts::running(self.project.home(), &stored, &self.desired).await;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
         if !changes.is_empty() {
             store.write(lease, &changes).await.map_err(store_failure)?;

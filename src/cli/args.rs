@@ -69,10 +69,27 @@ pub enum Command {
     Apply(Apply),
     /// Tear down what the spec's project runs; data is kept
     Destroy(Apply),
+    /// Show what runs: health, release, URL
+    Status(Status),
+    /// Show what was deployed
+    History(History),
+    /// Print what an app or one of its steps wrote
+    Logs(Logs),
+    /// Start an app's live release again
+    Restart(Restart),
+    /// Write a first spec after a look at this folder
+    Init(Init),
     /// Print the JSON Schema of an infraspec, or of what norn prints
     Schema(Schema),
     /// Print the merged spec, each value with its place
     Spec,
+
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Write the man pages into a folder, or print norn's own
+    Man { folder: Option<PathBuf> },
+    /// Print the version
+    Version,
 
     /// Keeps one app running; norn starts it by itself
     #[command(hide = true)]
@@ -121,7 +138,7 @@ pub enum ProblemFormat {
 }
 
 /// What a plan is about.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Selection {
     /// Only this app or resource, such as web or deploy/web; repeatable
     #[arg(long, value_name = "APP|ADDRESS")]
@@ -150,7 +167,7 @@ fn app_and_ref(text: &str) -> Result<(AppName, String), String> {
 }
 
 /// Files that a plan is written to.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Output {
     /// Write the plan as JSON to a file too
     #[arg(long, value_name = "FILE")]
@@ -177,6 +194,13 @@ pub struct Apply {
     pub selection: Selection,
     #[command(flatten)]
     pub output: Output,
+    #[command(flatten)]
+    pub doing: Doing,
+}
+
+/// How something is done.
+#[derive(Debug, clap::Args)]
+pub struct Doing {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
@@ -209,6 +233,51 @@ pub enum LogFormat {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Only this app
+    pub app: Option<AppName>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct History {
+    /// Only this app
+    pub app: Option<AppName>,
+    /// How many deployments
+    #[arg(short = 'n', long, default_value = "20", value_name = "N")]
+    pub limit: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Logs {
+    pub app: AppName,
+    /// Go on printing what comes
+    #[arg(short = 'F', long)]
+    pub follow: bool,
+    /// What a step of the newest deploy wrote, such as build
+    #[arg(long, value_name = "STEP", conflicts_with = "follow")]
+    pub step: Option<String>,
+    /// How many lines from the end of each log
+    #[arg(short = 'n', long, default_value = "200", value_name = "N")]
+    pub lines: usize,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Restart {
+    pub app: AppName,
+    #[command(flatten)]
+    pub doing: Doing,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// The folder to look at [default: here]
+    pub folder: Option<PathBuf>,
+    /// Print the spec instead of writing it
+    #[arg(long)]
+    pub stdout: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Schema {
     /// Which one
     #[arg(default_value = "infraspec")]
@@ -222,4 +291,6 @@ pub enum SchemaName {
     Plan,
     /// A line of `norn apply --json`
     Apply,
+    Status,
+    History,
 }

@@ -23,7 +23,17 @@ use crate::state::format::DeployV1;
 const AT_ONCE: usize = 16;
 
 /// What runs here of every app that the store or the spec knows.
-pub async fn running(home: Home, stored: &Snapshot, desired: Option<&Desired>) -> BTreeMap<AppName, Running> {
+pub async fn running(home: Home, stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Running> {
+    let seen = observe(home, stored, Some(desired)).await;
+    seen.iter().map(|(name, seen)| (name.clone(), state_of(seen))).collect()
+}
+
+/// What every supervisor says of itself.
+pub async fn observe(
+    home: Home,
+    stored: &Snapshot,
+    desired: Option<&Desired>,
+) -> BTreeMap<AppName, Observation> {
     let known = stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|address| address.name.clone());
     let wanted = desired.into_iter().flat_map(|desired| desired.apps.keys().cloned());
     let names: BTreeSet<AppName> = known.chain(wanted).collect();
@@ -33,7 +43,7 @@ pub async fn running(home: Home, stored: &Snapshot, desired: Option<&Desired>) -
     for name in names {
         let home = Arc::clone(&home);
         tasks.spawn(async move {
-            let seen = state_of(home.observe(&name).await);
+            let seen = home.observe(&name).await;
             (name, seen)
         });
         if tasks.len() >= AT_ONCE
@@ -48,18 +58,19 @@ pub async fn running(home: Home, stored: &Snapshot, desired: Option<&Desired>) -
     found
 }
 
-fn state_of(seen: Observation) -> Running {
+/// What a plan needs of it.
+pub fn state_of(seen: &Observation) -> Running {
     match seen {
         Observation::Absent => Running::Nothing,
         Observation::Rebooted => Running::Rebooted,
         Observation::Unsupervised { replicas } => Running::Unsupervised { replicas: replicas.len() },
-        Observation::OtherMachine { who } => Running::Elsewhere { host: who },
-        Observation::Silent { why } => Running::Silent { why },
+        Observation::OtherMachine { who } => Running::Elsewhere { host: who.clone() },
+        Observation::Silent { why } => Running::Silent { why: why.clone() },
         Observation::Running(status) => {
             let healthy = status.replicas.iter().filter(|replica| replica.healthy).count();
             Running::Serving {
-                tag: status.release.map(|release| release.tag),
-                definition: status.definition,
+                tag: status.release.as_ref().map(|release| release.tag.clone()),
+                definition: status.definition.clone(),
                 wanted: status.wanted,
                 healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
             }

@@ -4,19 +4,24 @@ mod apply;
 mod args;
 mod facts;
 mod failure;
+mod history;
+mod init;
+mod logs;
 mod plan;
 mod project;
 mod schema;
 mod show_spec;
+mod status;
 mod supervise;
 mod validate;
 mod workspace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use args::{Args, Command};
+use apply::Request;
+use args::{Apply, Args, Command, Output, Restart, Selection};
 pub use failure::{Exit, Failure};
 
 use crate::render::Printer;
@@ -50,8 +55,27 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
     match args.command {
         Command::Validate(options) => validate::run(global, &options, printer),
         Command::Plan(options) => plan::run(global, &options, printer),
-        Command::Apply(options) => apply::run(global, &options, false, printer),
-        Command::Destroy(options) => apply::run(global, &options, true, printer),
+        Command::Apply(options) => apply::run(global, &options, Request::Apply, printer),
+        Command::Destroy(options) => apply::run(global, &options, Request::Destroy, printer),
+        Command::Restart(Restart { app, doing }) => {
+            let options = Apply { selection: Selection::default(), output: Output::default(), doing };
+            apply::run(global, &options, Request::Restart(app), printer)
+        }
+        Command::Status(options) => status::run(global, &options, printer),
+        Command::History(options) => history::run(global, &options, printer),
+        Command::Logs(options) => logs::run(global, &options, printer),
+        Command::Init(options) => init::run(&options, printer),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "norn", &mut text);
+            printer.data(&String::from_utf8_lossy(&text));
+            Ok(Exit::Ok)
+        }
+        Command::Man { folder } => man(folder, printer),
+        Command::Version => {
+            version(global.json, printer);
+            Ok(Exit::Ok)
+        }
         Command::Schema(options) => schema::run(&options, printer),
         Command::Spec => show_spec::run(global, printer),
         Command::Supervise(options) => supervise::run(options),
@@ -65,4 +89,27 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("no threads can be started: {error}")))
+}
+
+fn man(folder: Option<std::path::PathBuf>, printer: Printer) -> Result<Exit, Failure> {
+    let fail = |error: std::io::Error| Failure::new(format!("the man pages cannot be written: {error}"));
+    match folder {
+        Some(folder) => clap_mangen::generate_to(Args::command(), folder).map_err(fail)?,
+        None => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Args::command()).render(&mut text).map_err(fail)?;
+            printer.data(&String::from_utf8_lossy(&text));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn version(json: bool, printer: Printer) {
+    let version = env!("CARGO_PKG_VERSION");
+    let supervisor = crate::provider::supervise::protocol::PROTOCOL;
+    printer.data(&if json {
+        serde_json::json!({ "version": version, "supervisorProtocol": supervisor }).to_string()
+    } else {
+        format!("norn {version}")
+    });
 }

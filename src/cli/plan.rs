@@ -57,9 +57,9 @@ impl Made {
         override_references(&mut desired, selection)?;
         check_selection(&desired, selection)?;
         let mut stored = project.store.snapshot().await.map_err(store_failure)?;
-        let running = facts::running(project.home(), &stored, Some(&desired)).await;
+        let running = facts::running(project.home(), &stored, &desired).await;
         let settles = recovery::settle(&mut stored, &running, None, &machine::alive).len();
-        let facts = if options.destroy {
+        let facts = if options.destroy || options.restart.is_some() {
             plan::Facts { running, ..plan::Facts::default() }
         } else {
             facts::gather(project, &desired, &stored, running, selection.offline).await?

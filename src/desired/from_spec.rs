@@ -108,6 +108,7 @@ impl AppReader<'_> {
         let app = self.written;
         let services = app.services.as_ref();
         let rollout = app.rollout.clone().unwrap_or_default();
+        let usual = Rollout::default();
         let app = App {
             name: self.name.clone(),
             definition,
@@ -116,8 +117,8 @@ impl AppReader<'_> {
             migrate: app.migrations.as_ref().map(|migrations| migrations.command.clone()),
             snapshot: services.and_then(|s| s.postgres.as_ref()).map(|pg| pg.database.to_string()),
             rollout: Rollout {
-                timeout: span(rollout.timeout.as_ref(), 600),
-                drain: span(rollout.drain.as_ref(), 30),
+                timeout: rollout.timeout.map_or(usual.timeout, |time| *time.value()),
+                drain: rollout.drain.map_or(usual.drain, |time| *time.value()),
             },
             depends_on: self.depends_on(),
             was: app.was.clone(),

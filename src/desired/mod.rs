@@ -132,6 +132,12 @@ pub struct Rollout {
     pub drain: Duration,
 }
 
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(600), drain: Duration::from_secs(30) }
+    }
+}
+
 /// Where an app's code is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

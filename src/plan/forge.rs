@@ -58,12 +58,7 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>, drift: &mut Vec<D
         (None, None) => Some("nothing that runs changes"),
     };
     let interrupts = roll.is_some() && app.definition.port.is_some() && app.definition.front == Front::Off;
-    let elsewhere = match context.facts.running.get(&app.name) {
-        Some(Running::Elsewhere { host }) if roll.is_some() => {
-            Some(Blocked::ElsewhereRunning { host: host.clone() })
-        }
-        _ => None,
-    };
+    let elsewhere = elsewhere(context.facts, &app.name).filter(|_| roll.is_some());
     Some(Operation {
         address: Address::forge(&app.name),
         action: if known.is_some() { Action::Update } else { Action::Forge },
@@ -81,6 +76,14 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>, drift: &mut Vec<D
             roll,
         }),
     })
+}
+
+/// What another machine runs is that machine's.
+pub fn elsewhere(facts: &Facts, app: &AppName) -> Option<Blocked> {
+    match facts.running.get(app) {
+        Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
+        _ => None,
+    }
 }
 
 /// What differs between the live definition and the wanted one.
@@ -157,10 +160,7 @@ pub fn removed(desired: &Desired, stored: &Snapshot, options: &Options) -> Vec<A
 pub fn teardown(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) -> Operation {
     let known = super::Known::of(app, stored);
     let protected = known.forge.as_ref().is_some_and(|forge| forge.protected);
-    let elsewhere = match facts.running.get(app) {
-        Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
-        _ => None,
-    };
+    let elsewhere = elsewhere(facts, app);
     Operation {
         address: Address::forge(app),
         action: Action::Teardown,

@@ -9,6 +9,7 @@ pub mod diff;
 mod facts;
 mod forge;
 mod release;
+mod restart;
 pub mod select;
 mod waits;
 
@@ -97,6 +98,7 @@ pub enum Reason {
     BuildChanged,
     SourceChanged,
     Redeploy,
+    Restart,
     /// What is recorded does not run here.
     NotRunning {
         found: String,
@@ -248,10 +250,16 @@ pub struct Options {
     pub redeploy: Vec<AppName>,
     /// Plan the removal of everything instead.
     pub destroy: bool,
+    /// Plan instead that this app's live release is started again.
+    pub restart: Option<AppName>,
 }
 
 /// Makes the plan.
 pub fn plan(desired: &Desired, stored: &Snapshot, facts: &Facts, options: &Options) -> Plan {
+    if let Some(app) = &options.restart {
+        let rollout = desired.apps.get(app).map_or(Rollout::default(), |app| app.rollout);
+        return restart::plan(app, rollout, stored, facts);
+    }
     let mut plan = Plan { untouched: desired.untouched.clone(), ..Plan::default() };
     if !options.destroy {
         for app in desired.apps.values() {

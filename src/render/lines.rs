@@ -34,7 +34,10 @@ impl Lines {
         let line = |text: String| format!("{stamp} {text}\n");
         match event {
             Event::Recovered { what } => line(format!("recovered: {what}")),
-            Event::Started { operations } => line(format!("applying {} operations", operations.len())),
+            Event::Started { operations } => line(match operations.len() {
+                1 => "applying 1 operation".to_owned(),
+                n => format!("applying {n} operations"),
+            }),
             Event::OperationStarted { address, action } => line(format!("{address}: {}", action.as_str())),
             Event::Waiting { address, step, on } => {
                 line(format!("{address} {}: waits for {on}", step.as_str()))

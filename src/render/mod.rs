@@ -13,6 +13,7 @@ pub mod plan;
 pub mod plan_json;
 pub mod printer;
 pub mod problems;
+pub mod status;
 pub mod summary;
 pub mod words;
 

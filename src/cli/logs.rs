@@ -1,0 +1,143 @@
+//! `norn logs`: what an app's replicas write, or what a step wrote.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::{Global, Logs};
+use super::failure::{Exit, Failure};
+use super::project::{Project, store_failure};
+use crate::render::Printer;
+
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Failure> {
+    super::runtime()?.block_on(async {
+        let project = Project::open(global, printer)?;
+        match &options.step {
+            Some(step) => step_log(&project, options, step, printer).await,
+            None => app_logs(&project, options, printer).await,
+        }
+    })
+}
+
+async fn step_log(project: &Project, options: &Logs, step: &str, printer: Printer) -> Result<Exit, Failure> {
+    let rows = project.store.history(Some(&options.app), 1).await.map_err(store_failure)?;
+    let known = ["clone", "build", "test", "snapshot", "migrate", "deploy", "cleanup"];
+    if !known.contains(&step) {
+        return Err(Failure::new(format!("there is no step `{step}`"))
+            .help(format!("the steps are {}", known.join(", "))));
+    }
+    let path = project.folders.step_log(&options.app, step);
+    let kept = rows.first().and_then(|row| row.steps.iter().find(|log| log.step == step));
+    let ran = kept.is_none_or(|log| log.status != "skipped");
+    match (fs::read(&path), kept) {
+        (Ok(bytes), _) if ran => printer.data(&String::from_utf8_lossy(&bytes)),
+        (_, Some(log)) => printer.data(&log.output),
+        _ => {
+            return Err(Failure::new(format!("step {step} of app `{}` wrote nothing yet", options.app))
+                .help("`norn history` shows what was deployed"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn app_logs(project: &Project, options: &Logs, printer: Printer) -> Result<Exit, Failure> {
+    let folder = project.folders.logs().join(options.app.as_str());
+    let logs = replica_logs(&folder);
+    if logs.is_empty() && !options.follow {
+        return Err(Failure::new(format!("app `{}` has no logs here", options.app))
+            .help("`norn status` shows what runs, `--step build` prints what a step wrote"));
+    }
+    let mut positions = BTreeMap::new();
+    for path in logs {
+        let failure = |error: io::Error| Failure::new(format!("{}: {error}", path.display()));
+        let (text, end) = tail(&path, options.lines).map_err(failure)?;
+        print(&path, &text, several(&folder), printer);
+        positions.insert(path, end);
+    }
+    while options.follow {
+        tokio::time::sleep(LOOK).await;
+        for path in replica_logs(&folder) {
+            let from = positions.entry(path.clone()).or_insert(0);
+            // A log that was rotated is written from its start again.
+            let length = fs::metadata(&path).map_or(0, |data| data.len());
+            if length < *from {
+                *from = 0;
+            }
+            if let Ok((text, end)) = read_from(&path, *from)
+                && !text.is_empty()
+            {
+                print(&path, &text, several(&folder), printer);
+                *from = end;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// The logs of the replicas: `0.log`, `1.log`, ...
+fn replica_logs(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut logs: Vec<(u32, PathBuf)> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
+        .collect();
+    logs.sort();
+    logs.into_iter().map(|(_, path)| path).collect()
+}
+
+fn several(folder: &Path) -> bool {
+    replica_logs(folder).len() > 1
+}
+
+fn print(path: &Path, text: &str, named: bool, printer: Printer) {
+    if text.is_empty() {
+        return;
+    }
+    if !named {
+        printer.data(text);
+        return;
+    }
+    let replica = path.file_stem().unwrap_or_default().to_string_lossy();
+    let lines: Vec<String> = text.lines().map(|line| format!("{replica} | {line}")).collect();
+    printer.data(&lines.join("\n"));
+}
+
+/// The last lines of a file, and where it ends.
+fn tail(path: &Path, lines: usize) -> io::Result<(String, u64)> {
+    const CHUNK: u64 = 64 << 10;
+    let mut file = File::open(path)?;
+    let end = file.metadata()?.len();
+    let mut start = end;
+    let mut bytes = Vec::new();
+    // One newline more than lines: the first of them may be cut.
+    while start > 0 && bytes.iter().filter(|byte| **byte == b'\n').count() <= lines {
+        let from = start.saturating_sub(CHUNK);
+        let mut chunk = vec![0; usize::try_from(start - from).unwrap_or(0)];
+        file.seek(SeekFrom::Start(from))?;
+        file.read_exact(&mut chunk)?;
+        chunk.extend(bytes);
+        bytes = chunk;
+        start = from;
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let skip = text.lines().count().saturating_sub(lines);
+    let kept: Vec<&str> = text.lines().skip(skip).collect();
+    Ok((kept.join("\n"), end))
+}
+
+/// The complete lines behind a position, and where they end.
+fn read_from(path: &Path, from: u64) -> io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(1 << 20).read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    // A line that never ends is shown in parts.
+    let whole = if whole == 0 && bytes.len() >= 64 << 10 { bytes.len() } else { whole };
+    Ok((String::from_utf8_lossy(&bytes[..whole]).into_owned(), from + whole as u64))
+}

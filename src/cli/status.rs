@@ -1,0 +1,131 @@
+//! `norn status`: what runs, from one look at the state and at each supervisor.
+
+use std::collections::BTreeSet;
+
+use super::args::{Global, Status};
+use super::facts;
+use super::failure::{Exit, Failure};
+use super::plan::unknown_app;
+use super::project::{Project, store_failure};
+use crate::address::{Address, Kind};
+use crate::apply::{self, recovery};
+use crate::desired::Role;
+use crate::provider::machine;
+use crate::provider::supervise::client::Observation;
+use crate::provider::supervise::protocol;
+use crate::render::Printer;
+use crate::render::status::{AppV1, StatusV1, table};
+use crate::spec::name::AppName;
+use crate::state::format::{DeployV1, ForgeV1};
+use crate::state::{Change, Snapshot};
+
+pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, Failure> {
+    super::runtime()?.block_on(async {
+        let project = Project::open(global, printer)?;
+        let mut stored = project.store.snapshot().await.map_err(store_failure)?;
+        let seen = facts::observe(project.home(), &stored, None).await;
+        let running = seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();
+        let held = stored.lock.clone().filter(|held| machine::alive(&held.holder.process) != Some(false));
+        let left = recovery::settle(&mut stored, &running, None, &machine::alive);
+        let known: BTreeSet<&AppName> =
+            stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|a| &a.name).collect();
+        if let Some(name) = options.app.as_ref().filter(|name| !known.contains(name)) {
+            let names = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(unknown_app(name, names));
+        }
+        let wanted = known.into_iter().filter(|name| options.app.as_ref().is_none_or(|only| only == *name));
+        let absent = Observation::Absent;
+        let apps = wanted.map(|name| app(name, &stored, seen.get(name).unwrap_or(&absent))).collect();
+        let status = StatusV1 {
+            format_version: 1,
+            project: project.scope.project.to_string(),
+            stage: project.stage.as_ref().map(ToString::to_string),
+            apps,
+            running: held.map(|held| held.to_string()),
+            unsettled: left.iter().filter_map(unsettled).collect(),
+        };
+        if global.json {
+            let text = serde_json::to_string_pretty(&status).expect("a status has text keys only");
+            printer.data(&text);
+        } else if status.apps.is_empty() {
+            printer.data("nothing is deployed yet\n");
+        } else {
+            printer.data(&table(&status, printer.out_color));
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn unsettled(change: &Change) -> Option<String> {
+    match change {
+        Change::DeploymentStatus { error, .. } => Some(format!("a deployment: {error}")),
+        Change::ForgeEnded { app, error, .. } => Some(format!("forge/{app}: {error}")),
+        Change::RecordPut { address, .. } => Some(format!("{address} serves and is not recorded")),
+        _ => None,
+    }
+}
+
+fn app(name: &AppName, stored: &Snapshot, seen: &Observation) -> AppV1 {
+    let body = |address: Address| stored.resources.get(&address).map(|record| record.body.clone());
+    let forge: Option<ForgeV1> =
+        body(Address::forge(name)).and_then(|body| serde_json::from_value(body).ok());
+    let release: Option<DeployV1> =
+        body(Address::deploy(name)).and_then(|body| serde_json::from_value(body).ok());
+    let definition = forge.and_then(|forge| forge.definition);
+    let wanted = definition.as_ref().map_or(0, |definition| definition.replicas);
+    let mut out = AppV1 {
+        app: name.to_string(),
+        role: definition.as_ref().map(|definition| match definition.role {
+            Role::Webserver => "webserver",
+            Role::Worker => "worker",
+        }),
+        health: "down",
+        why: None,
+        ready: 0,
+        wanted,
+        commit: release.as_ref().map(|release| release.commit.clone()),
+        tag: release.as_ref().map(|release| release.tag.clone()),
+        url: definition.as_ref().and_then(apply::reached),
+        age_seconds: None,
+        restarts: 0,
+    };
+    match seen {
+        _ if release.is_none() => out.health = "not-deployed",
+        Observation::Running(status) => serving(&mut out, status),
+        _ if wanted == 0 => out.health = "scaled-to-zero",
+        Observation::Absent => out.why = Some("nothing runs here; `norn apply` starts it".into()),
+        Observation::Rebooted => {
+            out.health = "stopped";
+            out.why = Some("the machine was started anew; `norn apply` starts it".into());
+        }
+        Observation::Unsupervised { replicas } => {
+            out.health = "unsupervised";
+            let n = replicas.len();
+            out.why = Some(format!("the supervisor is gone, {n} processes are left; `norn apply` mends it"));
+        }
+        Observation::Silent { why } => {
+            out.health = "silent";
+            out.why = Some(format!("the supervisor does not answer: {why}"));
+        }
+        Observation::OtherMachine { who } => {
+            out.health = "elsewhere";
+            out.why = Some(format!("it runs on {who}"));
+        }
+    }
+    out
+}
+
+fn serving(out: &mut AppV1, status: &protocol::Status) {
+    let healthy = status.replicas.iter().filter(|replica| replica.healthy).count();
+    out.ready = u32::try_from(healthy).unwrap_or(u32::MAX);
+    out.age_seconds = status.replicas.iter().map(|replica| replica.age_seconds).max();
+    out.restarts = status.replicas.iter().map(|replica| replica.restarts).sum();
+    out.why =
+        status.replicas.iter().filter(|replica| !replica.healthy).find_map(|replica| replica.answer.clone());
+    out.health = match (out.ready, out.wanted) {
+        (_, 0) => "scaled-to-zero",
+        (0, _) => "down",
+        (ready, wanted) if ready < wanted => "degraded",
+        _ => "healthy",
+    };
+}
