@@ -8,15 +8,20 @@
 mod check;
 mod cycle;
 pub mod load;
+mod mend;
 mod merge;
 pub mod model;
 pub mod name;
 pub mod pending;
 pub mod problem;
 pub mod reference;
+mod schedule;
 pub mod schema;
 pub mod shape;
 pub mod source;
+mod syntax;
+#[cfg(test)]
+mod tests;
 pub mod value;
 mod words;
 pub mod yaml;

@@ -1,7 +1,9 @@
 //! Rules within one app.
 
+use std::collections::BTreeSet;
+
 use super::Checks;
-use crate::spec::model::{App, Command, Front, Healthcheck, Role, Runtime, Secrets};
+use crate::spec::model::{App, Command, Front, Healthcheck, Role, Runtime, Secrets, Volumes};
 use crate::spec::name::AppName;
 use crate::spec::pending;
 use crate::spec::problem::Problem;
@@ -149,22 +151,26 @@ impl Checks<'_> {
                     .help("take it out: the port clients use is `port`, and the app listens on the $PORT it is given"),
             );
         }
-        let mut names: Vec<&str> = match &app.secrets {
+        let names: Vec<&str> = match &app.secrets {
             Some(Secrets::Names(names)) => names.iter().map(|name| name.as_str()).collect(),
             Some(Secrets::Map(map)) => map.keys().map(|name| name.as_str()).collect(),
             None => Vec::new(),
         };
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        if names.len() < all {
-            self.say(
-                Problem::error("duplicate-secret", format!("app `{name}` names a secret twice"))
-                    .at(self.value(name, "secrets"), "in this list")
-                    .help("name each secret once"),
-            );
-        }
+        let mut seen = BTreeSet::new();
         for secret in names {
+            if !seen.insert(secret) {
+                let places = self.items(name, "secrets", secret);
+                let labels = places.into_iter().enumerate();
+                let problem = Problem::error(
+                    "duplicate-secret",
+                    format!("app `{name}` names the secret {secret} twice"),
+                )
+                .help("name it once");
+                self.say(labels.fold(problem, |problem, (index, span)| {
+                    problem.at(span, if index == 0 { "first here" } else { "again here" })
+                }));
+                continue;
+            }
             if let Some(at) = self.key(name, &format!("env.{secret}")) {
                 let also = self.item(name, "secrets", secret);
                 self.say(
@@ -175,6 +181,23 @@ impl Checks<'_> {
                     .at(at, "a plain value")
                     .at(also, "a secret")
                     .help("keep it in `secrets`, or rename one"),
+                );
+            }
+        }
+    }
+
+    pub(super) fn volumes(&mut self, name: &AppName, app: &App) {
+        let Some(Volumes::List(volumes)) = &app.volumes else { return };
+        let mut seen = BTreeSet::new();
+        for volume in volumes {
+            if !seen.insert(&volume.name) {
+                self.say(
+                    Problem::error(
+                        "duplicate-volume",
+                        format!("app `{name}` has two volumes called `{}`", volume.name),
+                    )
+                    .at(self.value(name, "volumes"), "in this list")
+                    .help("rename one of them"),
                 );
             }
         }

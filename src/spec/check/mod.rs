@@ -10,23 +10,29 @@ mod relations;
 
 pub use paths::normal;
 
+use std::collections::BTreeMap;
+
 use super::load::Staged;
 use super::model::Project;
 use super::name::AppName;
 use super::problem::Problem;
+use super::schema::schemas;
 use super::source::{Sources, Span};
-use super::yaml::{Kind, Node};
+use super::yaml::{Entry, Kind, Node};
 
 /// Everything that is wrong between the fields of a document.
 pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
     let Some(project) = &staged.project else { return Vec::new() };
-    let mut checks = Checks { staged, sources, project, problems: Vec::new() };
+    let apps = staged.tree.get("apps").and_then(Node::map).unwrap_or_default();
+    let apps = apps.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+    let mut checks = Checks { staged, sources, project, apps, problems: Vec::new() };
     checks.whole();
     for (name, app) in &project.apps {
         checks.required(name, app);
         checks.source(name, app);
         checks.reach(name, app);
         checks.environment(name, app);
+        checks.volumes(name, app);
         checks.times(name, app);
         checks.paths(name, app);
         checks.unused(name, app);
@@ -40,13 +46,15 @@ struct Checks<'a> {
     staged: &'a Staged,
     sources: &'a Sources,
     project: &'a Project,
+    /// The apps of the tree by name.
+    apps: BTreeMap<&'a str, &'a Entry>,
     problems: Vec<Problem>,
 }
 
 impl Checks<'_> {
     /// Where a field of an app stands: its key and its value.
     fn entry(&self, app: &AppName, field: &str) -> Option<(Span, &Node)> {
-        let mut node = self.staged.tree.get("apps")?.get(app.as_str())?;
+        let mut node = &self.apps.get(app.as_str())?.value;
         let mut key = None;
         for part in field.split('.') {
             let entry = node.entry(part)?;
@@ -70,8 +78,12 @@ impl Checks<'_> {
     }
 
     fn name(&self, app: &AppName) -> Span {
-        let entry = self.staged.tree.get("apps").and_then(|apps| apps.entry(app.as_str()));
-        entry.map_or(self.staged.tree.span, |entry| entry.key_span)
+        self.apps.get(app.as_str()).map_or(self.staged.tree.span, |entry| entry.key_span)
+    }
+
+    /// The folder of the file that defines an app, relative to the root's.
+    fn home(&self, app: &AppName) -> String {
+        self.sources.get(self.name(app).file).folder.clone()
     }
 
     /// The entry of a list field, or the field's key.
@@ -83,6 +95,13 @@ impl Checks<'_> {
             return item.span;
         }
         self.key(app, field).unwrap_or_else(|| self.name(app))
+    }
+
+    /// Every entry of a list field with this text.
+    fn items(&self, app: &AppName, field: &str, text: &str) -> Vec<Span> {
+        let list = self.entry(app, field).map(|(_, node)| &node.kind);
+        let Some(Kind::List(items)) = list else { return Vec::new() };
+        items.iter().filter(|item| item.scalar() == Some(text)).map(|item| item.span).collect()
     }
 
     /// Whether a field has a stand-in, of which no rule can say anything.
@@ -98,7 +117,17 @@ impl Checks<'_> {
 
     fn whole(&mut self) {
         let tree = &self.staged.tree;
-        if self.project.apps.is_empty() && tree.get("apps").and_then(Node::map).is_none_or(<[_]>::is_empty) {
+        // An app that is there, but in a wrong place or form, is not missing.
+        let misplaced = tree
+            .map()
+            .unwrap_or_default()
+            .iter()
+            .any(|entry| entry.key != "apps" && schemas().merged["properties"].get(&entry.key).is_none());
+        let none = match tree.get("apps") {
+            Some(apps) => apps.map().is_some_and(<[_]>::is_empty),
+            None => !misplaced,
+        };
+        if none && !self.staged.unsure.contains(&vec!["apps".to_owned()]) {
             let at = tree.entry("apps").map_or(Span::new(tree.span.file, 0, 0), |entry| entry.key_span);
             self.say(
                 Problem::error("no-apps", "the spec has no apps")

@@ -9,7 +9,7 @@ use crate::spec::value::InnerPath;
 
 impl Checks<'_> {
     pub(super) fn paths(&mut self, name: &AppName, app: &App) {
-        let home = self.staged.home(self.sources, name.as_str()).to_owned();
+        let home = self.home(name);
         let build = app.build.as_ref();
         let mut inside: Vec<(&str, &str, &InnerPath)> = Vec::new();
         inside.extend(app.path.as_ref().map(|path| (home.as_str(), "path", path)));

@@ -15,7 +15,7 @@ use crate::spec::source::Span;
 impl Checks<'_> {
     /// Two apps on one machine cannot listen on one port.
     pub(super) fn ports(&mut self) {
-        let mut taken: BTreeMap<u16, Vec<(&AppName, IpAddr)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<u16, Vec<(&AppName, IpAddr)>> = BTreeMap::new();
         for (name, app) in &self.project.apps {
             let here =
                 app.role == Role::Webserver && pending::runtime(app, self.project) != Runtime::Kubernetes;
@@ -26,21 +26,43 @@ impl Checks<'_> {
                 Some(Front::Switch(false)) => IpAddr::from([0, 0, 0, 0]),
                 Some(Front::Switch(true)) | None => IpAddr::from([127, 0, 0, 1]),
             };
-            let others = taken.entry(port).or_default();
-            let clash = others
-                .iter()
-                .find(|(_, other)| other.is_unspecified() || bind.is_unspecified() || *other == bind);
-            if let Some((other, _)) = clash {
-                let problem = Problem::error(
-                    "port-clash",
-                    format!("apps `{other}` and `{name}` both want port {port}"),
-                )
-                .at(self.value(name, "port"), "taken already")
-                .at(self.value(other, "port"), format!("`{other}` took it here"))
-                .help("give one of them another port");
-                self.problems.push(problem);
+            wanted.entry(port).or_default().push((name, bind));
+        }
+        for (port, mut apps) in wanted {
+            // The first in the spec keeps it.
+            apps.sort_by_key(|(name, _)| self.value(name, "port"));
+            let (first, address) = apps[0];
+            let clash =
+                |other: &IpAddr| other.is_unspecified() || address.is_unspecified() || *other == address;
+            let others: Vec<&AppName> =
+                apps[1..].iter().filter(|(_, other)| clash(other)).map(|(name, _)| *name).collect();
+            let Some((last, rest)) = others.split_last() else { continue };
+            let names =
+                |names: &[&AppName]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+            let named = [&[first], rest].concat();
+            let all = if others.len() == 1 { "both" } else { "all" };
+            let mut problem = Problem::error(
+                "port-clash",
+                format!("apps {} and `{last}` {all} want port {port}", names(&named)),
+            )
+            .help("give each its own port");
+            let mut spans = BTreeMap::new();
+            for name in [&[first], others.as_slice()].concat() {
+                spans.entry(self.value(name, "port")).or_insert_with(Vec::new).push(name);
             }
-            others.push((name, bind));
+            // Where to look comes first: the last of them.
+            for (span, apps) in spans.iter().rev() {
+                let taken = apps.contains(&first);
+                problem = problem.at(
+                    *span,
+                    match taken {
+                        true if apps.len() == 1 => format!("{} has it first", names(apps)),
+                        true => format!("for {}", names(apps)),
+                        false => "taken already".into(),
+                    },
+                );
+            }
+            self.say(problem);
         }
     }
 
@@ -86,6 +108,17 @@ impl Checks<'_> {
         }
         for used in &self.staged.uses {
             let Reference::App { app: other, .. } = &used.reference else { continue };
+            if used.path.get(2).is_some_and(|field| field == "port") {
+                self.say(
+                    Problem::error(
+                        "no-way",
+                        "a port cannot come from an app: it is what apps are reached by",
+                    )
+                    .at(used.span, "refers to an app")
+                    .help("write the number itself, or take it from a variable such as ${PORT_WEB}"),
+                );
+                continue;
+            }
             let Some(target) = self.project.apps.get(other) else {
                 self.unknown_app(other, used.span);
                 continue;
@@ -112,7 +145,13 @@ impl Checks<'_> {
                 ),
             }
         }
-        if let Some(loop_) = cycle::find(&edges) {
+        if let Some([(name, span)]) = cycle::find(&edges).as_deref() {
+            self.say(
+                Problem::error("cycle", format!("app `{name}` waits for itself"))
+                    .at(*span, "names the app it belongs to")
+                    .help(format!("take `{name}` out")),
+            );
+        } else if let Some(loop_) = cycle::find(&edges) {
             let names: Vec<String> = loop_.iter().map(|(name, _)| format!("`{name}`")).collect();
             let mut problem =
                 Problem::error("cycle", format!("the apps {} wait for each other", names.join(", ")))
