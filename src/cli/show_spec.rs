@@ -15,10 +15,11 @@ pub fn run(global: &Global, printer: Printer) -> Result<Exit, Failure> {
     if staged.failed() {
         return Err(workspace::refuse(&staged.problems, &document, printer));
     }
+    let tree = document::portable(staged.tree, &document.sources);
     let text = if global.json {
-        document::json(&staged.tree, &document.sources)
+        document::json(&tree, &document.sources)
     } else {
-        document::yaml(&staged.tree, &document.sources)
+        document::yaml(&tree, &document.sources)
     };
     printer.data(&text);
     Ok(Exit::Ok)

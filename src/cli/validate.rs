@@ -71,13 +71,29 @@ fn check(
         if stages.is_empty() { base.to_vec() } else { stages.iter().map(Some).collect() };
     // A file that could not be read at all has no stages to look at.
     if document.tree.map().is_some_and(|entries| !entries.is_empty()) {
-        for stage in each {
+        let mut seen: Vec<(Problem, Vec<&StageName>)> = Vec::new();
+        for &stage in &each {
             let staged = match variables {
                 Some(variables) => workspace::resolve(document, stage, variables),
                 None => document.stage(stage, None),
             };
-            found.extend(staged.problems);
+            for problem in staged.problems {
+                match seen.iter_mut().find(|(other, _)| *other == problem) {
+                    Some((_, stages)) => stages.extend(stage),
+                    None => seen.push((problem, stage.into_iter().collect())),
+                }
+            }
         }
+        // What the base has too does not come from a stage.
+        let base = match variables {
+            _ if stages.is_empty() || seen.is_empty() => Vec::new(),
+            Some(variables) => workspace::resolve(document, None, variables).problems,
+            None => document.stage(None, None).problems,
+        };
+        found.extend(seen.into_iter().map(|(problem, stages)| match base.contains(&problem) {
+            true => problem,
+            false => of_stages(problem, &stages),
+        }));
     }
     if let Some(name) = document.default_stage()
         && !document.stages().contains(&name)
@@ -92,6 +108,16 @@ fn check(
     }
     problem::sort(&mut found, &document.sources);
     Ok((found, stages))
+}
+
+/// A problem that comes from stages, with their names.
+fn of_stages(mut problem: Problem, stages: &[&StageName]) -> Problem {
+    if !stages.is_empty() {
+        let names: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
+        let plural = if names.len() == 1 { "" } else { "s" };
+        problem.message += &format!(" (stage{plural} {})", names.join(", "));
+    }
+    problem
 }
 
 /// The specs to check, each once.

@@ -2,8 +2,42 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::spec::normal_path;
 use crate::spec::source::Sources;
-use crate::spec::yaml::{Kind, Node};
+use crate::spec::yaml::{Entry, Kind, Node};
+
+/// The document as one file in the project form beside the root says it: each app names its
+/// folder from there, and what only the app form has, with which nothing is done, is left out.
+pub fn portable(mut tree: Node, sources: &Sources) -> Node {
+    let Kind::Map(fields) = &mut tree.kind else { return tree };
+    // The stage was chosen and is merged.
+    fields.retain(|field| field.key != "defaultStage");
+    let Some(apps) = fields.iter_mut().find(|field| field.key == "apps") else { return tree };
+    let Kind::Map(apps) = &mut apps.value.kind else { return tree };
+    for app in apps {
+        let home = sources.get(app.key_span.file).folder.as_str();
+        let Kind::Map(fields) = &mut app.value.kind else { continue };
+        fields.retain(|field| !["core", "target"].contains(&field.key.as_str()));
+        let repo = fields.iter_mut().find(|field| field.key == "repo").map(|field| &mut field.value.kind);
+        if let Some(Kind::Map(repo)) = repo {
+            repo.retain(|field| field.key != "repoWeb");
+        } else if !home.is_empty() {
+            let path = fields.iter_mut().find(|field| field.key == "path");
+            let written = path.as_ref().and_then(|path| path.value.scalar()).unwrap_or(".").to_owned();
+            let Some(parts) = normal_path(home, &written) else { continue };
+            let text = if parts.is_empty() { ".".to_owned() } else { parts.join("/") };
+            match path {
+                Some(path) => path.value.kind = Kind::Text(text),
+                None => fields.push(Entry {
+                    key: "path".into(),
+                    key_span: app.key_span,
+                    value: Node { span: app.key_span, kind: Kind::Text(text) },
+                }),
+            }
+        }
+    }
+    tree
+}
 
 /// YAML that reads back as the same document, with `# file:line` behind every value.
 pub fn yaml(tree: &Node, sources: &Sources) -> String {
@@ -85,7 +119,16 @@ fn quote(text: &str) -> String {
         && !text.starts_with(".inf")
         && !text.starts_with(".nan");
     let in_flow = text.contains(['{', '}', ',']);
-    if plain && !in_flow { text.to_owned() } else { Value::from(text).to_string() }
+    if plain && !in_flow {
+        return text.to_owned();
+    }
+    // JSON lets these stand for themselves in a text, YAML does not.
+    let unprintable = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
+    let json = Value::from(text).to_string();
+    json.chars().fold(String::with_capacity(json.len()), |out, c| match unprintable(c) {
+        true => out + &format!("\\u{:04x}", u32::from(c)),
+        false => out + c.encode_utf8(&mut [0; 4]),
+    })
 }
 
 /// `{"value": .., "sources": {"/apps/web/port": "infraspec.yaml:5"}}`, keyed by JSON pointer.

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    SourceCode, SourceSpan, SpanContents,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::spec::problem::{Label, Problem, Severity};
-use crate::spec::source::{Sources, Span};
+use crate::spec::source::{SourceFile, Sources, Span};
 
 /// The longest line that is shown as an excerpt, in bytes; longer ones are cut around the place.
 const LONG_LINE: usize = 240;
@@ -200,7 +203,7 @@ pub fn report(problems: &[Problem], sources: &Sources) -> Report {
 #[derive(Debug)]
 struct View {
     problem: Problem,
-    source: Option<NamedSource<String>>,
+    source: Option<Excerpt>,
     labels: Vec<LabeledSpan>,
     help: Option<String>,
 }
@@ -218,25 +221,71 @@ impl View {
             help.push(format!("{}: {}", sources.place(label.span), label.text));
         }
         let (source, labels) = match cut_long_line(&file.text, first.span) {
-            Some((line, at, len)) => {
-                help.push(format!("the line is long, this is a part of it: {}", sources.place(first.span)));
-                (line, vec![LabeledSpan::new(Some(first.text.clone()), at, len)])
+            Some((text, at, len)) => {
+                let (line, column) = sources.line_column(first.span);
+                let before = text[..at].chars().count();
+                let source =
+                    Excerpt { name: file.path.clone(), text, line: line - 1, column: column - 1 - before };
+                (source, vec![LabeledSpan::new(Some(first.text.clone()), at, len)])
             }
-            None => {
-                let labels = here.iter().map(|label| {
-                    let text = Some(label.text.clone()).filter(|text| !text.is_empty());
-                    LabeledSpan::new(text, label.span.start, label.span.len)
-                });
-                (file.text.clone(), labels.collect())
-            }
+            None => window(file, sources, &here),
         };
         Self {
             problem: problem.clone(),
-            source: Some(NamedSource::new(&file.path, source)),
+            source: Some(source),
             labels,
             help: (!help.is_empty()).then(|| help.join("\n")),
         }
     }
+}
+
+/// The part of a file that a problem is about, so that a thousand problems do not cost a thousand
+/// readings of the file.
+#[derive(Debug)]
+struct Excerpt {
+    name: String,
+    text: String,
+    /// The line that the text begins in, from 0.
+    line: usize,
+    /// The characters of that line before the text.
+    column: usize,
+}
+
+impl SourceCode for Excerpt {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let read = self.text.read_span(span, before, after)?;
+        let (line, column) = (read.line() + self.line, read.column() + self.column);
+        let name = self.name.clone();
+        let contents =
+            MietteSpanContents::new_named(name, read.data(), *read.span(), line, column, read.line_count());
+        Ok(Box::new(contents))
+    }
+}
+
+/// The lines from before the first label to behind the last, with the labels in them.
+fn window(file: &SourceFile, sources: &Sources, labels: &[&Label]) -> (Excerpt, Vec<LabeledSpan>) {
+    let text = &file.text;
+    let ends = labels.iter().map(|label| label.span.start + label.span.len);
+    let begin = labels.iter().map(|label| label.span.start).min().unwrap_or_default().min(text.len());
+    let end = text.floor_char_boundary(ends.max().unwrap_or_default()).max(begin);
+    let line_of = |at: usize| text[..at].rfind('\n').map_or(0, |at| at + 1);
+    let own = line_of(text.floor_char_boundary(begin));
+    let from = line_of(own.saturating_sub(1));
+    let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |more| at + more + 1);
+    let to = line_end(line_end(end));
+    let first = labels.iter().min_by_key(|label| label.span.start).map(|label| label.span);
+    let (line, _) = first.map_or((1, 1), |span| sources.line_column(Span { start: from, ..span }));
+    let labels = labels.iter().map(|label| {
+        let text = Some(label.text.clone()).filter(|text| !text.is_empty());
+        LabeledSpan::new(text, label.span.start - from, label.span.len)
+    });
+    let labels = labels.collect();
+    (Excerpt { name: file.path.clone(), text: text[from..to].to_owned(), line: line - 1, column: 0 }, labels)
 }
 
 /// The part of an overlong line around a place, with the place in it.

@@ -14,7 +14,7 @@ pub use super::shape::Lookup;
 use super::shape::{self, Use};
 use super::source::{FileId, SourceFile, Sources, Span};
 use super::yaml::{self, Entry, Kind, Node};
-use super::{check, pending};
+use super::{check, pending, value};
 
 /// Where files come from. Paths have `/` and are relative to the root file's folder.
 pub trait Files {
@@ -75,15 +75,13 @@ pub fn read(files: &dyn Files, root: &str) -> Document {
     let mut sources = Sources::default();
     let mut problems = Vec::new();
     let empty = |file| Node { span: Span::new(file, 0, 0), kind: Kind::Map(Vec::new()) };
-    let (file, node) = read_file(files, root, &mut sources, &mut problems);
+    let (file, node) = read_file(files, root, None, &mut sources, &mut problems);
     let node = node.unwrap_or_else(|| empty(file));
     if node.map().is_none() && problems.is_empty() {
-        let what = if node.kind == Kind::Null { "the file is empty" } else { "the file is no map" };
-        problems.push(
-            Problem::error("no-map", what)
-                .at(Span::new(file, 0, 0), format!("this is {}", node.what()))
-                .help("a spec starts with `version: 1`, `project: NAME` and `apps:`; `norn init` writes one"),
-        );
+        problems
+            .push(no_map(file, &node).help(
+                "a spec starts with `version: 1`, `project: NAME` and `apps:`; `norn init` writes one",
+            ));
         return Document { sources, form: Form::Project, tree: empty(file), problems };
     }
     if !problems.is_empty() {
@@ -97,25 +95,42 @@ pub fn read(files: &dyn Files, root: &str) -> Document {
     problems.extend(shape::read(&node, schema, None).problems);
     let tree = match form {
         Form::App => project_of(node),
-        Form::Project => include(files, node, &mut sources, &mut problems),
+        Form::Project => include(files, root, node, &mut sources, &mut problems),
     };
     Document { sources, form, tree, problems }
 }
 
+fn no_map(file: FileId, node: &Node) -> Problem {
+    let (what, label) = match node.kind {
+        Kind::Null => ("the file is empty", String::new()),
+        _ => ("the file holds no fields", format!("this is {}", node.what())),
+    };
+    Problem::error("no-map", what).at(Span::new(file, 0, 0), label)
+}
+
+/// `asked` is where another file names this one.
 fn read_file(
     files: &dyn Files,
     path: &str,
+    asked: Option<Span>,
     sources: &mut Sources,
     problems: &mut Vec<Problem>,
 ) -> (FileId, Option<Node>) {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     let shown = files.shown(path);
-    let (text, problem) = match files.read(path).map(String::from_utf8) {
+    // A path with a folder is held inside the project; only the root may be a link to elsewhere.
+    let full = if asked.is_some() { format!("./{path}") } else { path.to_owned() };
+    let (text, problem) = match files.read(&full).map(String::from_utf8) {
         Ok(Ok(text)) => (text, None),
         Ok(Err(error)) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let message = format!("the file is not UTF-8: the byte at {at} begins no character");
+            let utf16 =
+                error.as_bytes().starts_with(b"\xff\xfe") || error.as_bytes().starts_with(b"\xfe\xff");
+            let message = match utf16 {
+                true => "the file is UTF-16, not UTF-8".to_owned(),
+                false => format!("the file is not UTF-8: the byte at {at} begins no character"),
+            };
             let help = "save it as UTF-8";
             (text, Some((at, Problem::error("not-utf8", message).help(help))))
         }
@@ -127,9 +142,13 @@ fn read_file(
     };
     let file = sources.add(SourceFile { path: shown, folder, text });
     if let Some((at, problem)) = problem {
-        let problem =
-            if problem.code == "unreadable" { problem } else { problem.at(Span::new(file, at, 1), "here") };
-        problems.push(problem);
+        problems.push(match (problem.code, asked) {
+            ("unreadable", Some(asked)) => problem
+                .at(asked, "named here")
+                .help("an included file lies below this file's folder and can be read: mend it, or take the entry out"),
+            ("unreadable", None) => problem,
+            _ => problem.at(Span::new(file, at, 1), "here"),
+        });
         return (file, None);
     }
     match yaml::parse(file, &sources.get(file).text) {
@@ -172,15 +191,23 @@ fn project_of(node: Node) -> Node {
 }
 
 /// Adds the apps of included files to `apps`.
-fn include(files: &dyn Files, mut node: Node, sources: &mut Sources, problems: &mut Vec<Problem>) -> Node {
+fn include(
+    files: &dyn Files,
+    root: &str,
+    mut node: Node,
+    sources: &mut Sources,
+    problems: &mut Vec<Problem>,
+) -> Node {
     let patterns = match node.get("include").map(|n| n.kind.clone()) {
         Some(Kind::List(patterns)) => patterns,
         _ => return node,
     };
     let mut included: Vec<Entry> = Vec::new();
+    // Two patterns may match one file, and any may match the root.
+    let mut seen = BTreeSet::from([root.to_owned()]);
     for pattern in &patterns {
-        let Some(text) = pattern.scalar() else { continue };
-        let found = match files.matching(text) {
+        let Some(text) = pattern.scalar().filter(|text| value::check("glob", text).is_ok()) else { continue };
+        let mut found = match files.matching(text) {
             Ok(found) => found,
             Err(why) => {
                 let message = format!("`{text}` cannot be looked up: {why}");
@@ -188,6 +215,7 @@ fn include(files: &dyn Files, mut node: Node, sources: &mut Sources, problems: &
                 continue;
             }
         };
+        found.retain(|path| path != root);
         if found.is_empty() {
             problems.push(
                 Problem::error("include", format!("no file matches `{text}`"))
@@ -198,8 +226,11 @@ fn include(files: &dyn Files, mut node: Node, sources: &mut Sources, problems: &
             );
         }
         for path in found {
-            let (_, Some(file)) = read_file(files, &path, sources, problems) else { continue };
-            included.extend(included_app(file, problems));
+            if seen.insert(path.clone())
+                && let (file, Some(node)) = read_file(files, &path, Some(pattern.span), sources, problems)
+            {
+                included.extend(included_app(file, node, problems));
+            }
         }
     }
     let Kind::Map(entries) = &mut node.kind else { return node };
@@ -215,7 +246,6 @@ fn include(files: &dyn Files, mut node: Node, sources: &mut Sources, problems: &
     let Kind::Map(apps) = &mut apps.kind else { return node };
     for app in included {
         match apps.iter().find(|other| other.key == app.key) {
-            Some(first) if first.key_span == app.key_span => {}
             Some(first) => problems.push(
                 Problem::error("duplicate-app", format!("there are two apps called `{}`", app.key))
                     .at(app.key_span, "again here")
@@ -228,7 +258,19 @@ fn include(files: &dyn Files, mut node: Node, sources: &mut Sources, problems: &
     node
 }
 
-fn included_app(file: Node, problems: &mut Vec<Problem>) -> Option<Entry> {
+fn included_app(id: FileId, file: Node, problems: &mut Vec<Problem>) -> Option<Entry> {
+    if file.map().is_none() {
+        problems.push(no_map(id, &file).help("an included file starts with `app: NAME` and `role:`"));
+        return None;
+    }
+    if let (None, Some(apps)) = (file.entry("app"), file.entry("apps")) {
+        problems.push(
+            Problem::error("included-project", "a file in the project form cannot be included")
+                .at(apps.key_span, "this is the project form")
+                .help("give each app a file of its own that starts with `app: NAME`, or list the apps in the root file"),
+        );
+        return None;
+    }
     let shaped = shape::read(&file, &schemas().app_file, None);
     problems.extend(shaped.problems);
     for field in OF_THE_PROJECT {
@@ -240,21 +282,22 @@ fn included_app(file: Node, problems: &mut Vec<Problem>) -> Option<Entry> {
             );
         }
     }
-    let project = project_of_included(file)?;
+    file.entry("app")?;
+    let project = project_of(file);
     match project.get("apps").map(|apps| apps.kind.clone()) {
         Some(Kind::Map(mut apps)) => apps.pop(),
         _ => None,
     }
 }
 
-fn project_of_included(file: Node) -> Option<Node> {
-    file.entry("app")?;
-    Some(project_of(file))
-}
-
 impl Document {
     pub fn failed(&self) -> bool {
         self.problems.iter().any(Problem::is_error)
+    }
+
+    /// Whether an error of the files has this place.
+    fn told(&self, span: Span) -> bool {
+        told_in(&self.problems, span)
     }
 
     /// The stages by name, in the order of their names.
@@ -276,8 +319,9 @@ impl Document {
         let mut tree = self.tree.clone();
         let patch = stage.and_then(|stage| self.tree.get("stages")?.get(stage.as_str()).cloned());
         let mut rules = None;
-        if let Some(mut patch) = patch {
+        if let Some(mut patch) = patch.filter(|patch| patch.map().is_some()) {
             rules = Some(split_rules(&mut patch));
+            strangers(&tree, &mut patch, &mut problems);
             tree = merge::patch(tree, &patch, &mut problems);
             merge::warn_of_shadowed(&tree, &patch, &mut problems);
         }
@@ -289,7 +333,9 @@ impl Document {
             apply_defaults(&mut tree, &defaults);
         }
         let shaped = shape::read(&tree, &schemas().merged, lookup);
-        problems.extend(shaped.problems);
+        // What was said of a file is not said again of the merged document.
+        let told = |p: &Problem| p.labels.first().is_some_and(|label| self.told(label.span));
+        problems.extend(shaped.problems.into_iter().filter(|problem| !told(problem)));
         let rules: StageRules = rules
             .map(|rules| shape::read(&rules, &schemas().defs["StageRules"], None).value)
             .and_then(|value| serde_json::from_value(value).ok())
@@ -316,20 +362,55 @@ impl Document {
         };
         let found = check::check(&staged, &self.sources);
         staged.problems.extend(found);
-        staged.problems.extend(pending::warnings(&staged));
+        let told = |span| self.told(span) || told_in(&staged.problems, span);
+        let warning = pending::warnings(&staged, &told);
+        staged.problems.extend(warning);
         problem::sort(&mut staged.problems, &self.sources);
         staged
     }
 }
 
-/// Takes what a stage says of itself out of its patch.
+fn told_in(problems: &[Problem], span: Span) -> bool {
+    let first = |p: &Problem| p.labels.first().is_some_and(|label| label.span == span);
+    problems.iter().any(|p| p.is_error() && first(p))
+}
+
+/// Takes apps out of a patch that the spec does not have and the patch does not define.
+fn strangers(tree: &Node, patch: &mut Node, problems: &mut Vec<Problem>) {
+    let defaults = |node: &Node| node.get("defaults").is_some_and(|d| d.get("role").is_some());
+    let role_given = defaults(tree) || defaults(patch);
+    let here = tree.get("apps").and_then(Node::map).unwrap_or_default();
+    let Kind::Map(fields) = &mut patch.kind else { return };
+    let Some(apps) = fields.iter_mut().find(|field| field.key == "apps") else { return };
+    let Kind::Map(apps) = &mut apps.value.kind else { return };
+    apps.retain(|app| {
+        let known = here.iter().any(|other| other.key == app.key);
+        let near = || problem::did_you_mean(&app.key, here.iter().map(|app| app.key.as_str()));
+        let defined = app.value.get("role").is_some() || (role_given && near().is_none());
+        if known || defined || app.value.map().is_none() && app.value.kind != Kind::Null {
+            return true;
+        }
+        let what = format!("there is no app `{}` for this stage to change", app.key);
+        let own = match app.value.kind {
+            Kind::Null => "what is not there need not be taken out",
+            _ => "an app that only this stage has needs a `role`",
+        };
+        let help = near().map_or_else(|| own.to_owned(), |near| format!("did you mean `{near}`? ({own})"));
+        problems.push(Problem::error("unknown-app", what).at(app.key_span, "not in the spec").help(help));
+        false
+    });
+}
+
+/// Takes what a stage says of itself out of its patch, and what no stage has.
 fn split_rules(patch: &mut Node) -> Node {
     let fields = schemas().defs["StageRules"]["properties"].as_object().expect("it has fields");
     let span = patch.span;
     let Kind::Map(entries) = &mut patch.kind else {
         return Node { span, kind: Kind::Map(Vec::new()) };
     };
-    let (rules, rest) = std::mem::take(entries).into_iter().partition(|e| fields.contains_key(&e.key));
+    let (rules, mut rest): (Vec<_>, Vec<_>) =
+        std::mem::take(entries).into_iter().partition(|e| fields.contains_key(&e.key));
+    rest.retain(|entry| schemas().defs["StagePatch"]["properties"].get(&entry.key).is_some());
     *entries = rest;
     Node { span, kind: Kind::Map(rules) }
 }

@@ -1,7 +1,10 @@
 //! Merging trees: a stage over the project, an app over `defaults` (RFC 7396). Every value keeps
 //! the place where it was written.
 
+use std::collections::BTreeMap;
+
 use super::problem::Problem;
+use super::source::Span;
 use super::yaml::{Entry, Kind, Node};
 
 /// `patch` over `base`: maps merge by key, null takes a key out, all else replaces.
@@ -66,30 +69,44 @@ fn warn_of_dropped(base: &Node, patch: &Node, problems: &mut Vec<Problem>) {
     );
 }
 
-/// Warns of what a stage sets for all apps, but an app has a value of its own.
+/// A setting's key, and the apps with a value of their own and where they have it.
+type Shadowed<'a> = (&'a str, Vec<(&'a str, Span)>);
+
+/// Warns of what a stage sets for all apps, but apps have a value of their own.
 pub fn warn_of_shadowed(tree: &Node, stage: &Node, problems: &mut Vec<Problem>) {
     let runtime = stage.entry("runtime");
     let defaults = stage.get("defaults").and_then(Node::map).unwrap_or_default();
+    let mut found = BTreeMap::new();
     for app in tree.get("apps").and_then(Node::map).unwrap_or_default() {
         for setting in defaults.iter().chain(runtime) {
-            shadowed(&app.key, setting, &app.value, problems);
+            shadowed(&app.key, setting, &app.value, &mut found);
         }
+    }
+    for (span, (key, apps)) in found {
+        let (first, own) = apps[0];
+        let (whom, place) = match apps.len() {
+            1 => (format!("app `{first}`"), format!("`apps.{first}`")),
+            2 => (format!("apps `{first}` and `{}`", apps[1].0), "`apps`".to_owned()),
+            more => (format!("app `{first}` and {} others", more - 1), "`apps`".to_owned()),
+        };
+        problems.push(
+            Problem::warning("shadowed", format!("what the stage sets for `{key}` does not reach {whom}"))
+                .at(span, "set for every app here")
+                .at(own, format!("`{first}` has its own"))
+                .help(format!("set it under {place} in the stage, or take the app's own out")),
+        );
     }
 }
 
-fn shadowed(app: &str, setting: &Entry, owner: &Node, problems: &mut Vec<Problem>) {
+fn shadowed<'a>(app: &'a str, setting: &'a Entry, owner: &Node, found: &mut BTreeMap<Span, Shadowed<'a>>) {
     let Some(own) = owner.entry(&setting.key) else { return };
     if let (Some(inner), Some(_)) = (setting.value.map(), own.value.map()) {
-        inner.iter().for_each(|setting| shadowed(app, setting, &own.value, problems));
+        inner.iter().for_each(|setting| shadowed(app, setting, &own.value, found));
     } else if own.value.kind != setting.value.kind {
-        problems.push(
-            Problem::warning(
-                "shadowed",
-                format!("what the stage sets for `{}` does not reach app `{app}`", setting.key),
-            )
-            .at(setting.key_span, "set for every app here")
-            .at(own.key_span, format!("`{app}` has its own"))
-            .help(format!("set it under `apps.{app}` in the stage, or take the app's own out")),
-        );
+        found
+            .entry(setting.key_span)
+            .or_insert_with(|| (&setting.key, Vec::new()))
+            .1
+            .push((app, own.key_span));
     }
 }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::name::{AppName, ProjectName, StageName};
 use super::value::{
-    CronText, DatabaseName, EnvName, Glob, HostName, InnerPath, Label, Memory, RefName, RepoUrl, TimeSpan,
-    UrlPath, Zone,
+    AbsolutePath, CronText, DatabaseName, EnvName, Glob, HostName, InnerPath, Label, Memory, RefName,
+    RepoUrl, TimeSpan, UrlPath, Zone,
 };
 
 /// A whole project: its apps and what they stand on.
@@ -87,6 +87,7 @@ pub struct StageRules {
 /// One app.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-help" = "write its fields below it, such as `{role: webserver, port: 8080, command: ./server}`"))]
 pub struct App {
     /// What kind of app this is.
     pub role: Role,
@@ -361,6 +362,7 @@ pub enum Secrets {
 /// What is known of a secret, but never its value.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-help" = "no value of a secret belongs in a spec: write `{}`, and set it in norn's environment"))]
 pub struct SecretRule {
     /// What kind of value it is, for readers.
     #[serde(rename = "type")]
@@ -393,14 +395,16 @@ pub enum Volumes {
 /// A folder that outlives a release.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-help" = "write it such as `{name: data, mountPath: /data}`"))]
 pub struct Volume {
+    /// The volume's name, a lowercase DNS label.
     pub name: Label,
     /// Where the app sees it.
-    pub mount_path: UrlPath,
+    pub mount_path: AbsolutePath,
     /// How much it may hold.
     pub size: Option<Memory>,
     /// A folder of the host instead of a volume.
-    pub host_path: Option<UrlPath>,
+    pub host_path: Option<AbsolutePath>,
 }
 
 /// A volume whose name is its key.
@@ -408,11 +412,11 @@ pub struct Volume {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnnamedVolume {
     /// Where the app sees it.
-    pub mount_path: UrlPath,
+    pub mount_path: AbsolutePath,
     /// How much it may hold.
     pub size: Option<Memory>,
     /// A folder of the host instead of a volume.
-    pub host_path: Option<UrlPath>,
+    pub host_path: Option<AbsolutePath>,
 }
 
 /// What is kept for a rollback.
@@ -463,7 +467,9 @@ pub struct Function {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
+    /// The worker's name.
     pub worker: Option<String>,
+    /// What the worker must be able to do.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }

@@ -2,9 +2,12 @@
 //!
 //! The one table of it: a field leaves the table when it works.
 
+use std::collections::BTreeSet;
+
 use super::load::Staged;
 use super::model::{App, Project, Role, Runtime};
 use super::problem::{Label, Problem};
+use super::source::Span;
 use super::yaml::Node;
 
 /// Fields of an app with which nothing is done yet.
@@ -50,10 +53,13 @@ pub fn left_out(app: &App, project: &Project) -> Option<String> {
 }
 
 /// One warning that names everything in the document with which nothing is done.
-pub fn warnings(staged: &Staged) -> Option<Problem> {
+///
+/// `told` says whether a place is wrong already.
+pub fn warnings(staged: &Staged, told: &dyn Fn(Span) -> bool) -> Option<Problem> {
     let project = staged.project.as_ref()?;
     let apps = staged.tree.get("apps")?;
     let mut labels = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut unused: Vec<String> = Vec::new();
     let mut out = Vec::new();
     for (name, app) in &project.apps {
@@ -64,7 +70,14 @@ pub fn warnings(staged: &Staged) -> Option<Problem> {
             continue;
         }
         for field in FIELDS {
-            if let Some(span) = find(&entry.value, field) {
+            let Some(span) = find(&entry.value, field) else { continue };
+            let parts = ["apps", name.as_str()].into_iter().chain(field.split('.'));
+            let path: Vec<String> = parts.map(str::to_owned).collect();
+            // What is wrong within the field is said already, and matters more.
+            let wrong =
+                staged.unsure.range(path.clone()..).next().is_some_and(|other| other.starts_with(&path));
+            // What comes from `defaults` is named once.
+            if !wrong && !told(span) && seen.insert(span) {
                 labels.push(Label { span, text: "nothing is done with it".into() });
                 unused.push(format!("apps.{name}.{field}"));
             }
@@ -85,7 +98,7 @@ pub fn warnings(staged: &Staged) -> Option<Problem> {
     Some(problem.help("these parts of a v1 spec are accepted and wait for a later version of norn"))
 }
 
-fn find(app: &Node, field: &str) -> Option<super::source::Span> {
+fn find(app: &Node, field: &str) -> Option<Span> {
     let mut node = app;
     let mut span = None;
     for key in field.split('.') {

@@ -62,11 +62,22 @@ pub fn sort(problems: &mut Vec<Problem>, sources: &Sources) {
 
 /// The nearest of `known` to what was written, near enough to be a slip.
 pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest(written, known, written.chars().count().div_ceil(4))
+}
+
+/// The nearest of `known` if it differs by one slip at most.
+pub fn near_miss<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest(written, known, 1)
+}
+
+fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>, slips: usize) -> Option<&'a str> {
     let folded = fold(written);
+    // One letter of two says nothing.
+    let slips = slips.min(folded.chars().count() / 2);
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&folded, &fold(name)), name))
-        .filter(|(distance, _)| *distance <= 1 + written.chars().count() / 4)
+        .filter(|(distance, _)| *distance <= slips)
         .min()
         .map(|(_, name)| name)
 }

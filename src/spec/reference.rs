@@ -87,10 +87,10 @@ impl FromStr for Reference {
         let (name, tail) = inner.split_at(end);
         let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
         if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(Complaint {
-                message: format!("`${{{inner}}}` names no environment variable"),
-                help: "write ${NAME}, ${NAME:-default}, ${NAME:?message} or ${apps.NAME.url}".into(),
-            });
+            return Err(no_variable(inner));
+        }
+        if name.eq_ignore_ascii_case("env") && tail.len() > 1 {
+            return Err(no_variable(inner));
         }
         let absent = match tail {
             "" => Absent::Error,
@@ -108,6 +108,43 @@ impl FromStr for Reference {
             }
         };
         Ok(Self::Variable { name: name.to_owned(), absent })
+    }
+}
+
+/// Says what is wrong with a reference, and how what other tools write is written here.
+fn no_variable(inner: &str) -> Complaint {
+    if inner.starts_with('{') {
+        return Complaint {
+            message: "`${{` begins no reference of norn".into(),
+            help: "write ${NAME}, and let the CI set NAME in norn's environment".into(),
+        };
+    }
+    let plain = |name: &str| {
+        !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !name.starts_with(char::is_numeric)
+    };
+    let of_environment = ["env.", "env:", "ENV.", "ENV:", "secrets.", "vars.", "var."];
+    let mended =
+        of_environment.iter().find_map(|prefix| inner.strip_prefix(prefix)).filter(|name| plain(name));
+    let mended = match (mended, inner.strip_prefix("app."), inner.split_once(['-', '?'])) {
+        (Some(name), ..) => Some(format!("${{{name}}}")),
+        (None, Some(path), _) => Some(format!("${{apps.{path}}}")),
+        // A shell knows the operators without `:` too.
+        (None, None, Some((name, rest))) if plain(name) => {
+            let operator = &inner[name.len()..=name.len()];
+            let joined = format!("{name}_{rest}");
+            let other = if plain(&joined) { format!(" or ${{{joined}}}") } else { String::new() };
+            Some(format!("${{{name}:{operator}{rest}}}{other}"))
+        }
+        _ => None,
+    };
+    Complaint {
+        message: format!("`${{{inner}}}` names no environment variable"),
+        help: match mended {
+            Some(mended) => format!("did you mean {mended}?"),
+            None => "write ${NAME}, ${NAME:-default}, ${NAME:?message} or ${apps.NAME.url}".into(),
+        },
     }
 }
 

@@ -3,11 +3,13 @@
 //! Three are used by `shape` to read files, and one, which joins them, is published for editors.
 //! A patch (a stage, `defaults`) is the same shape with nothing required and null allowed.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::mend::types;
 use super::model::Project;
 
 /// The schemas that files and merged documents are read with.
@@ -25,6 +27,7 @@ pub struct Schemas {
 /// The fields of a project that a root in the app form has beside those of its app.
 pub const OF_THE_PROJECT: [&str; 5] = ["project", "state", "postgres", "defaultStage", "stages"];
 const APP_FORM_ONLY: [&str; 2] = ["core", "target"];
+const DEFS: &str = "#/$defs/";
 /// What no stage can change: it is read before a stage is chosen.
 const BEFORE_STAGES: [&str; 5] = ["version", "project", "defaultStage", "include", "stages"];
 
@@ -40,9 +43,14 @@ pub fn published() -> Value {
     let mut defs = schemas.defs.clone();
     defs.insert("ProjectFile".into(), schemas.project_file.clone());
     defs.insert("AppFile".into(), schemas.app_file.clone());
-    defs.retain(|name, _| name != "App");
+    // What editors do not know is for `shape` alone.
+    let mut used = BTreeSet::new();
+    used_by("ProjectFile", &defs, &mut used);
+    used_by("AppFile", &defs, &mut used);
+    defs.retain(|name, _| used.contains(name));
     let mut defs = Value::Object(defs);
-    allow_references(&mut defs);
+    visit(&mut defs, &mut |object| object.retain(|key, _| !key.starts_with("x-")));
+    defs.as_object_mut().into_iter().flat_map(|defs| defs.values_mut()).for_each(take_spellings);
     defs["Reference"] = json!({
         "description": "A reference such as ${NAME}, ${NAME:-default}, ${NAME:?message} or ${apps.NAME.url}.",
         "type": "string",
@@ -58,6 +66,17 @@ pub fn published() -> Value {
         "else": { "$ref": "#/$defs/ProjectFile" },
         "$defs": defs,
     })
+}
+
+/// A schema, or the one that it refers to.
+pub fn resolve(schema: &Value) -> &Value {
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(reference) => {
+            let name = reference.trim_start_matches(DEFS);
+            resolve(schemas().defs.get(name).expect("a reference of the schema names a definition"))
+        }
+        None => schema,
+    }
 }
 
 fn make() -> Schemas {
@@ -117,6 +136,20 @@ fn make() -> Schemas {
     Schemas { project_file, app_file, merged, defs }
 }
 
+/// Adds a definition, and all that it refers to, to `used`.
+fn used_by(name: &str, defs: &Map<String, Value>, used: &mut BTreeSet<String>) {
+    if !used.insert(name.to_owned()) {
+        return;
+    }
+    let mut references = Vec::new();
+    visit(&mut defs[name].clone(), &mut |object| {
+        if let Some(Value::String(reference)) = object.get("$ref") {
+            references.push(reference.trim_start_matches(DEFS).to_owned());
+        }
+    });
+    references.iter().for_each(|reference| used_by(reference, defs, used));
+}
+
 fn remove_property(schema: &mut Value, name: &str) {
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.shift_remove(name);
@@ -128,8 +161,8 @@ fn remove_property(schema: &mut Value, name: &str) {
 
 fn rename_reference(schema: &mut Value, from: &str, to: &str) {
     visit(schema, &mut |object| {
-        if object.get("$ref").is_some_and(|r| *r == format!("#/$defs/{from}")) {
-            object.insert("$ref".into(), format!("#/$defs/{to}").into());
+        if object.get("$ref").is_some_and(|r| *r == format!("{DEFS}{from}")) {
+            object.insert("$ref".into(), format!("{DEFS}{to}").into());
         }
     });
 }
@@ -148,8 +181,8 @@ fn make_patch(name: &str, defs: &mut Map<String, Value>) {
             object.remove("required");
         }
         if let Some(Value::String(reference)) = object.get_mut("$ref") {
-            let target = reference.trim_start_matches("#/$defs/").to_owned();
-            *reference = format!("#/$defs/{target}Patch");
+            let target = reference.trim_start_matches(DEFS).to_owned();
+            *reference = format!("{DEFS}{target}Patch");
             references.push(target);
         }
         for key in ["properties", "patternProperties"] {
@@ -165,10 +198,10 @@ fn make_patch(name: &str, defs: &mut Map<String, Value>) {
 }
 
 fn allow_null(schema: &mut Value) {
-    let null = json!({ "type": "null" });
+    let nothing = json!({ "type": "null" });
     if let Some(Value::Array(options)) = schema.get_mut("anyOf") {
-        if !options.contains(&null) {
-            options.push(null);
+        if !options.contains(&nothing) {
+            options.push(nothing);
         }
         return;
     }
@@ -176,38 +209,57 @@ fn allow_null(schema: &mut Value) {
     if !nullable {
         let mut inner = schema.take();
         let description = inner.as_object_mut().and_then(|object| object.shift_remove("description"));
-        *schema = json!({ "anyOf": [inner, null] });
+        *schema = json!({ "anyOf": [inner, nothing] });
         if let Some(description) = description {
             schema["description"] = description;
         }
     }
 }
 
-/// Lets every value that is more than plain text be a reference as well.
-fn allow_references(defs: &mut Value) {
-    let reference = json!({ "$ref": "#/$defs/Reference" });
-    visit(defs, &mut |object| {
-        for key in ["properties", "patternProperties"] {
-            let Some(Value::Object(properties)) = object.get_mut(key) else { continue };
-            for schema in properties.values_mut() {
-                let typed = schema["type"]
-                    .as_str()
-                    .into_iter()
-                    .chain(schema["type"].as_array().into_iter().flatten().filter_map(Value::as_str));
-                let scalar = typed.clone().any(|t| ["integer", "number", "boolean"].contains(&t));
-                let checked = typed.clone().any(|t| t == "string")
-                    && (schema.get("pattern").is_some() || schema.get("enum").is_some());
-                if scalar || checked {
-                    let mut inner = schema.take();
-                    let description = inner.as_object_mut().and_then(|o| o.shift_remove("description"));
-                    *schema = json!({ "anyOf": [inner, reference] });
-                    if let Some(description) = description {
-                        schema["description"] = description;
-                    }
-                }
+/// Lets a schema take what norn takes beside its own type: a reference for every value, and a
+/// number or a switch where their spelling is meant.
+fn take_spellings(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(take_spellings),
+        Value::Object(object) => {
+            for key in ["properties", "patternProperties", "$defs"] {
+                let inner = object.get_mut(key).and_then(Value::as_object_mut);
+                inner.into_iter().flat_map(|inner| inner.values_mut()).for_each(take_spellings);
             }
+            for key in ["anyOf", "items", "additionalProperties"] {
+                object.get_mut(key).into_iter().for_each(take_spellings);
+            }
+            take_own_spellings(schema);
         }
-    });
+        _ => {}
+    }
+}
+
+fn take_own_spellings(schema: &mut Value) {
+    let nullable = schema["type"].as_array().is_some_and(|types| types.contains(&json!("null")));
+    let Some(kind) = types(schema).find(|kind| *kind != "null").map(str::to_owned) else { return };
+    let choices = schema.get("enum").is_some();
+    if kind == "string" && !choices {
+        let format = schema["format"].as_str().unwrap_or_default();
+        let spelled: &[&str] = match format {
+            "" if schema.get("minLength").is_none() => &["number", "boolean"],
+            "duration" | "memory" | "label" | "path" | "ref-name" => &["number"],
+            _ => &[],
+        };
+        let all = ["string"].into_iter().chain(nullable.then_some("null")).chain(spelled.iter().copied());
+        let all: Vec<&str> = all.collect();
+        schema["type"] = if let [only] = all[..] { only.into() } else { all.into() };
+        if let Some(pattern) = schema["pattern"].as_str().map(str::to_owned) {
+            schema["pattern"] = format!(r"{pattern}|\$\{{").into();
+        }
+    } else if ["integer", "number", "boolean"].contains(&kind.as_str()) || choices {
+        let mut inner = schema.take();
+        let description = inner.as_object_mut().and_then(|object| object.shift_remove("description"));
+        *schema = json!({ "anyOf": [inner, { "$ref": format!("{DEFS}Reference") }] });
+        if let Some(description) = description {
+            schema["description"] = description;
+        }
+    }
 }
 
 /// Calls `edit` on every object of a schema, outer ones first.

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value};
 
+use super::mend::{self, types, wanted};
 use super::problem::{Problem, did_you_mean};
 use super::reference::{self, Part, Reference};
-use super::schema::schemas;
+use super::schema::resolve as follow;
 use super::source::Span;
 use super::value::{self, Complaint};
 use super::words;
@@ -57,15 +58,34 @@ pub fn read(node: &Node, schema: &Value, lookup: Option<&dyn Fn(&Use) -> Lookup>
             unsure: BTreeSet::new(),
         },
     };
-    let owner = Owner { name: "the file".into(), span: node.span };
+    let owner = Owner { field: "", entry: false, part: "", span: node.span };
     reader.out.value = reader.node(node, schema, &owner, false).unwrap_or(Value::Null);
     reader.out
 }
 
 /// What a value belongs to, for messages.
-struct Owner {
-    name: String,
+struct Owner<'a> {
+    /// The field, empty for the file itself.
+    field: &'a str,
+    /// Whether the value is an entry of the field's list.
+    entry: bool,
+    /// What the words of the map around it are looked up by.
+    part: &'a str,
     span: Span,
+}
+
+impl Owner<'_> {
+    fn name(&self) -> String {
+        match (self.field, self.entry) {
+            ("", _) => "the file".into(),
+            (field, true) => format!("an entry of `{field}`"),
+            (field, false) => format!("`{field}`"),
+        }
+    }
+
+    fn key(&self) -> Option<&str> {
+        Some(self.field).filter(|field| !self.entry && !field.is_empty())
+    }
 }
 
 struct Reader<'a> {
@@ -82,9 +102,12 @@ impl Reader<'_> {
         if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
             return match options.iter().find(|option| takes(option, node)) {
                 Some(option) => self.node(node, option, owner, command),
+                // With one kind of value to choose, that kind says best what is wrong.
                 None => {
-                    let wanted: Vec<_> = options.iter().filter_map(|o| wanted(follow(o))).collect();
-                    self.mismatch(node, &wanted.join(" or "), owner)
+                    match options.iter().filter(|option| option["type"] != "null").collect::<Vec<_>>()[..] {
+                        [only] => self.node(node, only, owner, command),
+                        _ => self.mismatch(node, schema, owner),
+                    }
                 }
             };
         }
@@ -92,11 +115,11 @@ impl Reader<'_> {
             if types(schema).any(|t| t == "null") {
                 return Some(Value::Null);
             }
-            let wanted = wanted(schema).unwrap_or("a value");
+            let wanted = wanted(schema);
             return self.fail(
-                Problem::error("missing-value", format!("{} has no value, it wants {wanted}", owner.name))
+                Problem::error("missing-value", format!("{} has no value, it wants {wanted}", owner.name()))
                     .at(owner.span, "nothing follows")
-                    .help("give it a value, or take the key out"),
+                    .help(mend::no_value(schema, owner.part, owner.key(), &wanted)),
             );
         }
         match &node.kind {
@@ -105,13 +128,18 @@ impl Reader<'_> {
                 self.list(items, schema, owner, command)
             }
             Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => self.leaf(node, schema, owner, command),
-            _ => self.mismatch(node, wanted(schema).unwrap_or("something else"), owner),
+            _ => self.mismatch(node, schema, owner),
         }
     }
 
     fn map(&mut self, node: &Node, schema: &Value, owner: &Owner) -> Option<Value> {
         let entries = node.map().expect("the caller saw a map");
         let properties = schema.get("properties").and_then(Value::as_object);
+        let within = self.path.last().cloned();
+        let part = match properties {
+            Some(properties) => mend::part(properties, within.as_ref()),
+            None => within.as_deref().unwrap_or_default(),
+        };
         let mut out = Map::new();
         for entry in entries {
             let inner = match properties.and_then(|p| p.get(&entry.key)) {
@@ -122,7 +150,7 @@ impl Reader<'_> {
                 },
             };
             self.path.push(entry.key.clone());
-            let owner = Owner { name: format!("`{}`", entry.key), span: entry.key_span };
+            let owner = Owner { field: &entry.key, entry: false, part, span: entry.key_span };
             let value = self.node(&entry.value, inner, &owner, false).or_else(|| {
                 self.out.unsure.insert(self.path.clone());
                 stand_in(inner, "")
@@ -140,9 +168,9 @@ impl Reader<'_> {
                 out.extend(stand_in.map(|value| (field.to_owned(), value)));
                 let described = properties.and_then(|p| p[field]["description"].as_str()).unwrap_or_default();
                 self.out.problems.push(
-                    Problem::error("missing-field", format!("{} has no `{field}`", owner.name))
-                        .at(owner.span, format!("`{field}` is missing here"))
-                        .help(missing_help(field, described)),
+                    Problem::error("missing-field", format!("{} has no `{field}`", owner.name()))
+                        .at(owner.span, format!("`{field}` is missing"))
+                        .help(mend::missing(part, field, described)),
                 );
             }
         }
@@ -177,21 +205,11 @@ impl Reader<'_> {
         match schema.get("additionalProperties") {
             Some(inner @ Value::Object(_)) => Some(inner),
             Some(Value::Bool(false)) => {
-                let known = || properties.into_iter().flat_map(|p| p.keys().map(String::as_str));
                 let within = self.path.last().map_or("the top level".to_owned(), |key| format!("`{key}`"));
-                let mut problem =
-                    Problem::error("unknown-key", format!("there is no field `{key}` in {within}"))
-                        .at(span, "unknown");
-                let near = did_you_mean(key, known());
-                problem.help = Some(match (near, words::known_elsewhere(key)) {
-                    (Some(near), _) => format!("did you mean `{near}`?"),
-                    (None, Some(mend)) => mend.to_owned(),
-                    (None, None) => {
-                        let mut names: Vec<&str> = known().collect();
-                        names.sort_unstable();
-                        format!("the fields are {}", names.join(", "))
-                    }
-                });
+                let none = Map::new();
+                let problem = Problem::error("unknown-key", format!("there is no field `{key}` in {within}"))
+                    .at(span, "unknown")
+                    .help(mend::unknown_key(key, properties.unwrap_or(&none), self.path.last()));
                 self.fail(problem);
                 None
             }
@@ -202,7 +220,7 @@ impl Reader<'_> {
     fn list(&mut self, items: &[Node], schema: &Value, owner: &Owner, command: bool) -> Option<Value> {
         if items.is_empty() && schema.get("minItems").is_some() {
             return self.fail(
-                Problem::error("empty", format!("{} is an empty list", owner.name))
+                Problem::error("empty", format!("{} is an empty list", owner.name()))
                     .at(owner.span, "nothing in it")
                     .help("list the program and its arguments, such as [\"./app\", \"--verbose\"]"),
             );
@@ -211,7 +229,7 @@ impl Reader<'_> {
         let mut out = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             self.path.push(index.to_string());
-            let owner = Owner { name: format!("an entry of {}", owner.name), span: item.span };
+            let owner = Owner { field: owner.field, entry: true, part: owner.part, span: item.span };
             out.push(self.node(item, inner, &owner, command));
             self.path.pop();
         }
@@ -220,7 +238,7 @@ impl Reader<'_> {
 
     fn leaf(&mut self, node: &Node, schema: &Value, owner: &Owner, command: bool) -> Option<Value> {
         let Some(text) = node.scalar() else {
-            return self.mismatch(node, wanted(schema).unwrap_or("text"), owner);
+            return self.mismatch(node, schema, owner);
         };
         if command || !text.contains('$') || !matches!(node.kind, Kind::Text(_)) {
             return self.scalar(node, text, schema, owner);
@@ -264,6 +282,13 @@ impl Reader<'_> {
         let kind = match types(schema).find(|t| *t != "null") {
             Some("integer" | "number") if resolved.parse::<f64>().is_ok() => Kind::Number(resolved.clone()),
             Some("boolean") if resolved == "true" || resolved == "false" => Kind::Bool(resolved == "true"),
+            // The value itself is not shown: it may be one that nobody should read.
+            Some("integer" | "number" | "boolean") => {
+                let wanted = wanted(schema);
+                let message = format!("{} wants {wanted}, which the reference does not give", owner.name());
+                let problem = Problem::error("wrong-type", message).at(node.span, "gives something else");
+                return self.fail(problem.help("check the variable's value, and the default behind `:-`"));
+            }
             _ => Kind::Text(resolved.clone()),
         };
         self.scalar(&Node { span: node.span, kind }, &resolved, schema, owner)
@@ -281,10 +306,11 @@ impl Reader<'_> {
                         "no" | "off" | "n" | "false" | "0" => "write false, without quotes",
                         _ => "write true or false, without quotes",
                     };
-                    self.fail(self.wrong(node, "true or false", owner).help(help))
+                    let problem = self.wrong(node, "true or false", owner).help(help);
+                    self.fail(problem)
                 }
             },
-            _ => self.mismatch(node, wanted(schema).unwrap_or("something else"), owner),
+            _ => self.mismatch(node, schema, owner),
         }
     }
 
@@ -292,12 +318,13 @@ impl Reader<'_> {
         if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
             let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
             if !choices.contains(&text) {
-                let help = match did_you_mean(text, choices.iter().copied()) {
+                let theirs = owner.key().and_then(|key| words::value_elsewhere(key, text));
+                let help = match theirs.or_else(|| did_you_mean(text, choices.iter().copied())) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("choose one of {}", choices.join(", ")),
                 };
                 return self.fail(
-                    Problem::error("unknown-value", format!("{} cannot be `{text}`", owner.name))
+                    Problem::error("unknown-value", format!("{} cannot be `{text}`", owner.name()))
                         .at(node.span, "unknown")
                         .help(help),
                 );
@@ -305,14 +332,14 @@ impl Reader<'_> {
         }
         if schema.get("minLength").is_some() && text.trim().is_empty() {
             return self.fail(
-                Problem::error("empty", format!("{} is empty", owner.name))
+                Problem::error("empty", format!("{} is empty", owner.name()))
                     .at(node.span, "nothing in it")
                     .help("give it a value, or take the key out"),
             );
         }
         if text.contains('\0') {
             return self.fail(
-                Problem::error("bad-value", format!("{} holds a NUL byte", owner.name))
+                Problem::error("bad-value", format!("{} holds a NUL byte", owner.name()))
                     .at(node.span, "in this text")
                     .help("take the NUL out: no environment and no file name can hold one"),
             );
@@ -325,28 +352,41 @@ impl Reader<'_> {
     }
 
     fn integer(&mut self, node: &Node, text: &str, schema: &Value, owner: &Owner) -> Option<Value> {
+        let bound = |key: &str| schema.get(key).and_then(Value::as_i64);
+        let (low, high) = (bound("minimum"), bound("maximum"));
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let whole = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
         let number = match (&node.kind, text.parse::<i64>()) {
             (Kind::Number(_), Ok(number)) => number,
-            (Kind::Text(_), Ok(number)) => {
+            // More digits than any bound has.
+            (Kind::Number(_), Err(_)) if whole => i64::MAX,
+            (Kind::Number(_), Err(_)) => {
+                let message = format!("{} wants a whole number, not {text}", owner.name());
+                let problem = Problem::error("wrong-type", message).at(node.span, "not in whole digits");
+                return self.fail(problem.help(whole_number_help(owner)));
+            }
+            (_, Ok(number)) => {
                 let problem = self.wrong(node, "a whole number", owner);
                 return self.fail(problem.help(format!("write {number} without quotes")));
             }
-            _ => {
+            (_, Err(_)) => {
                 let problem = self.wrong(node, "a whole number", owner);
-                return self.fail(problem.help("write it in digits, such as 3"));
+                let first = text.split(':').next().filter(|_| owner.key() == Some("port"));
+                return self.fail(problem.help(match first.and_then(|first| first.parse::<u16>().ok()) {
+                    Some(port) => format!("write the one at which clients reach it, such as {port}; the app itself listens on $PORT"),
+                    None => whole_number_help(owner),
+                }));
             }
         };
-        let bound = |key: &str| schema.get(key).and_then(Value::as_i64);
-        let (low, high) = (bound("minimum"), bound("maximum"));
         if low.is_some_and(|low| number < low) || high.is_some_and(|high| number > high) {
             let range = match (low, high) {
-                (Some(low), Some(high)) if low == high => format!("it is {low}"),
-                (Some(low), Some(high)) => format!("it is {low} to {high}"),
-                (Some(low), None) => format!("it is {low} or more"),
-                (None, _) => format!("it is {} or less", high.unwrap_or(i64::MAX)),
+                (Some(low), Some(high)) if low == high => format!("write {low}: there is no other"),
+                (Some(low), Some(high)) => format!("choose a number from {low} to {high}"),
+                (Some(low), None) => format!("choose {low} or more"),
+                (None, _) => format!("choose {} or less", high.unwrap_or(i64::MAX)),
             };
             return self.fail(
-                Problem::error("out-of-range", format!("{} cannot be {number}", owner.name))
+                Problem::error("out-of-range", format!("{} cannot be {text}", owner.name()))
                     .at(node.span, "out of range")
                     .help(range),
             );
@@ -360,13 +400,14 @@ impl Reader<'_> {
             Kind::Map(_) | Kind::List(_) => owner.span,
             _ => node.span,
         };
-        Problem::error("wrong-type", format!("{} wants {wanted}, not {}", owner.name, node.what()))
+        Problem::error("wrong-type", format!("{} wants {wanted}, not {}", owner.name(), node.what()))
             .at(span, format!("this is {}", node.what()))
     }
 
-    fn mismatch(&mut self, node: &Node, wanted: &str, owner: &Owner) -> Option<Value> {
-        let problem = self.wrong(node, wanted, owner).help(format!("write {wanted}"));
-        self.fail(problem)
+    fn mismatch(&mut self, node: &Node, schema: &Value, owner: &Owner) -> Option<Value> {
+        let wanted = wanted(schema);
+        let help = mend::wrong_type(node, schema, owner.part, owner.key(), &wanted);
+        self.fail(self.wrong(node, &wanted, owner).help(help))
     }
 
     fn complain(&mut self, code: &'static str, span: Span, complaint: Complaint) -> Option<Value> {
@@ -402,21 +443,12 @@ fn stand_in(schema: &Value, text: &str) -> Option<Value> {
     }
 }
 
-fn follow(schema: &Value) -> &Value {
-    match schema.get("$ref").and_then(Value::as_str) {
-        Some(reference) => {
-            let name = reference.trim_start_matches("#/$defs/");
-            follow(schemas().defs.get(name).expect("a reference of the schema names a definition"))
-        }
-        None => schema,
-    }
-}
-
-fn types(schema: &Value) -> impl Iterator<Item = &str> {
-    let kind = schema.get("type");
-    kind.and_then(Value::as_str)
-        .into_iter()
-        .chain(kind.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str))
+fn whole_number_help(owner: &Owner) -> String {
+    let example = owner.key().and_then(|key| words::example(owner.part, key));
+    example.map_or_else(
+        || "write it in digits, such as 3".into(),
+        |e| format!("write it in digits, such as `{e}`"),
+    )
 }
 
 /// Whether an option of an `anyOf` is of the node's type.
@@ -435,34 +467,4 @@ fn takes(option: &Value, node: &Node) -> bool {
         ("integer" | "boolean", Kind::Text(text)) => reference::present(text),
         _ => false,
     })
-}
-
-/// What a schema wants, in a reader's words; `null` alone is nothing to ask for.
-fn wanted(schema: &Value) -> Option<&'static str> {
-    if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
-        return options.iter().find_map(|option| wanted(follow(option)));
-    }
-    types(schema).find_map(|kind| match kind {
-        "object" => Some("a map"),
-        "array" => Some("a list"),
-        "string" => Some("text"),
-        "integer" => Some("a whole number"),
-        "boolean" => Some("true or false"),
-        _ => None,
-    })
-}
-
-fn missing_help(field: &str, described: &str) -> String {
-    let example = match field {
-        "role" => "role: webserver",
-        "version" => "version: 1",
-        "project" => "project: shop",
-        "command" => "command: ./migrate",
-        _ => "",
-    };
-    match (example, described) {
-        ("", "") => format!("add `{field}`"),
-        ("", text) => format!("add `{field}`: {}", text.trim_end_matches('.')),
-        (example, _) => format!("add `{example}`"),
-    }
 }

@@ -12,7 +12,11 @@ pub struct SourceFile {
 
 /// Every file of one spec; the root comes first.
 #[derive(Debug, Clone, Default)]
-pub struct Sources(Vec<SourceFile>);
+pub struct Sources {
+    files: Vec<SourceFile>,
+    /// Where the lines of each file begin, in bytes.
+    lines: Vec<Vec<usize>>,
+}
 
 /// The index of a file in its [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,25 +38,29 @@ impl Span {
 
 impl Sources {
     pub fn add(&mut self, file: SourceFile) -> FileId {
-        let id = FileId(u32::try_from(self.0.len()).expect("a spec has fewer than 2^32 files"));
-        self.0.push(file);
+        let id = FileId(u32::try_from(self.files.len()).expect("a spec has fewer than 2^32 files"));
+        let breaks = file.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        self.lines.push(std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect());
+        self.files.push(file);
         id
     }
 
     pub fn get(&self, id: FileId) -> &SourceFile {
-        &self.0[id.0 as usize]
+        &self.files[id.0 as usize]
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &SourceFile> {
-        self.0.iter()
+        self.files.iter()
     }
 
     /// The line and the column of a span's start, both from 1; the column counts characters.
     pub fn line_column(&self, span: Span) -> (usize, usize) {
         let text = &self.get(span.file).text;
-        let before = &text[..span.start.min(text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        // A span may end within a character that stands for bytes which are no UTF-8.
+        let at = text.floor_char_boundary(span.start);
+        let lines = &self.lines[span.file.0 as usize];
+        let line = lines.partition_point(|begin| *begin <= at);
+        let column = text[lines[line - 1]..at].chars().count() + 1;
         (line, column)
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::schedule::{read_cron, read_zone};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into() }
     }
 }
@@ -131,6 +132,10 @@ text! {
     UrlPath, "url-path", r"^/\S*$", (), read_url_path
 }
 text! {
+    /// A path of a machine, from its `/` on.
+    AbsolutePath, "absolute-path", r"^/[^\x00]*$", (), read_absolute_path
+}
+text! {
     /// A host name such as `api` or `api.example.com`.
     HostName, "host-name", r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", (), read_host
 }
@@ -165,6 +170,7 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
         "env-name" => read_env_name(text),
         "path" => read_path(text),
         "url-path" => read_url_path(text),
+        "absolute-path" => read_absolute_path(text),
         "host-name" => read_host(text),
         "database-name" => read_database(text),
         "label" => read_label(text),
@@ -239,82 +245,24 @@ fn read_memory(text: &str) -> Result<u64, Complaint> {
     number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(bad)
 }
 
-fn read_cron(text: &str) -> Result<(), Complaint> {
-    const HELP: &str =
-        "write minute, hour, day of month, month and day of week, such as \"0 6 * * 1-5\", or @daily";
-    const NAMES: [&str; 7] =
-        ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"];
-    if text.starts_with('@') {
-        return match NAMES.contains(&text) {
-            true => Ok(()),
-            false => Err(Complaint::new(
-                format!("there is no schedule `{text}`"),
-                format!("norn knows {}", NAMES.join(", ")),
-            )),
-        };
-    }
-    let fields = text.split_ascii_whitespace().count();
-    if fields != 5 {
-        return Err(Complaint::new(format!("a cron expression has 5 fields, `{text}` has {fields}"), HELP));
-    }
-    // Kubernetes knows none of these, so a schedule with them could not move there.
-    if let Some(letter) = text.chars().find(|c| matches!(c, '#' | '?')) {
-        return Err(Complaint::new(
-            format!("`{letter}` in `{text}` is an extension that not every scheduler knows"),
-            HELP,
-        ));
-    }
-    let upper = text.to_ascii_uppercase();
-    let without_names = ["JUL", "WED"].iter().fold(upper, |t, name| t.replace(name, ""));
-    if let Some(letter) = without_names
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .find(|w| w.trim_start_matches(|c: char| c.is_ascii_digit()).eq("L") || w.ends_with('W'))
-    {
-        return Err(Complaint::new(
-            format!("`{letter}` in `{text}` is an extension that not every scheduler knows"),
-            HELP,
-        ));
-    }
-    let parser = croner::parser::CronParser::builder()
-        .seconds(croner::parser::Seconds::Disallowed)
-        .year(croner::parser::Year::Disallowed)
-        .build();
-    let cron = parser
-        .parse(text)
-        .map_err(|error| Complaint::new(format!("`{text}` is no cron expression: {error}"), HELP))?;
-    // A 31 February parses, but no such day comes.
-    let from = jiff::civil::date(2024, 1, 1).at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC);
-    let from = from.map_err(|error| Complaint::new(error.to_string(), HELP))?;
-    cron.find_next_occurrence(&from, true).map(drop).map_err(|_| {
-        Complaint::new(
-            format!("the schedule `{text}` never comes"),
-            "check the day of month against the month",
-        )
-    })
-}
-
-fn read_zone(text: &str) -> Result<(), Complaint> {
-    if jiff::tz::db().get(text).is_ok() {
-        return Ok(());
-    }
-    let names: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
-    let near = super::problem::did_you_mean(text, names.iter().map(String::as_str));
-    let help = near.map_or_else(
-        || "write a name of the IANA time zone database, such as Europe/Berlin or UTC".to_owned(),
-        |name| format!("did you mean `{name}`?"),
-    );
-    Err(Complaint::new(format!("there is no time zone `{text}`"), help))
-}
-
 fn read_env_name(text: &str) -> Result<(), Complaint> {
     let first = text.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if first && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Ok(());
     }
-    Err(Complaint::new(
-        format!("`{text}` is no name of an environment variable"),
-        "use letters, digits and `_`, and start with no digit",
-    ))
+    if let Some((name, _)) = text.split_once('=') {
+        return Err(Complaint::new(
+            "a name of an environment variable holds no `=`",
+            format!("write the name alone, `{name}`: a secret's value comes from norn's environment"),
+        ));
+    }
+    let mended: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let mended = mended.trim_matches('_');
+    let help = match mended.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => format!("use letters, digits and `_`, such as {mended}"),
+        false => "use letters, digits and `_`, and start with no digit".to_owned(),
+    };
+    Err(Complaint::new(format!("`{text}` is no name of an environment variable"), help))
 }
 
 fn read_path(text: &str) -> Result<(), Complaint> {
@@ -332,13 +280,25 @@ fn read_url_path(text: &str) -> Result<(), Complaint> {
     if text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Ok(());
     }
+    // Of a whole URL, the part behind the host is what is meant.
+    let path = match text.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => text.trim_start_matches('/'),
+    };
+    let path = path.split_whitespace().next().unwrap_or("healthz");
     Err(Complaint::new(
         format!("`{text}` is no path of a URL"),
-        format!(
-            "write it from the `/` on, such as /{}",
-            text.trim_start_matches('/').split_whitespace().next().unwrap_or("healthz")
-        ),
+        format!("write it from the `/` on, such as /{path}"),
     ))
+}
+
+fn read_absolute_path(text: &str) -> Result<(), Complaint> {
+    if text.starts_with('/') && !text.split('/').any(|part| part == "..") {
+        return Ok(());
+    }
+    let help =
+        format!("write the whole path without `..`, such as /{}", text.trim_start_matches(['.', '/', '~']));
+    Err(Complaint::new(format!("`{text}` is no whole path"), help))
 }
 
 fn read_host(text: &str) -> Result<(), Complaint> {
@@ -373,10 +333,16 @@ fn read_database(text: &str) -> Result<(), Complaint> {
 
 fn read_label(text: &str) -> Result<(), Complaint> {
     text.parse::<super::name::AppName>().map(drop).map_err(|error| {
-        Complaint::new(
-            format!("`{text}` is no name: {error}"),
-            "use lowercase letters, digits and inner `-`, at most 63",
-        )
+        let mended: String = text
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .collect();
+        let mended = mended.trim_matches('-');
+        let help = match mended.parse::<super::name::AppName>() {
+            Ok(name) => format!("call it `{name}`: lowercase letters, digits and inner `-`"),
+            Err(_) => "use lowercase letters, digits and inner `-`, at most 63".to_owned(),
+        };
+        Complaint::new(format!("`{text}` is no name: {error}"), help)
     })
 }
 
@@ -416,6 +382,12 @@ fn read_ref(text: &str) -> Result<(), Complaint> {
 }
 
 fn read_glob(text: &str) -> Result<(), Complaint> {
+    if text.starts_with(['/', '~']) || text.split('/').any(|part| part == "..") {
+        return Err(Complaint::new(
+            format!("`{text}` leaves the project"),
+            "write a pattern below this file's folder, such as apps/*/infraspec.yaml",
+        ));
+    }
     read_path(text)?;
     globset::Glob::new(text).map(drop).map_err(|error| {
         Complaint::new(
@@ -449,33 +421,5 @@ mod tests {
         for bad in ["", "0", "m", "1.5g", "1t", "99999999999g", "-1m"] {
             assert!(read_memory(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn schedules_that_every_scheduler_knows() {
-        for good in ["0 6 * * 1-5", "*/5 * * * *", "@daily", "0 0 1 JAN-JUL WED", "0 0 29 2 *"] {
-            assert_eq!(read_cron(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "",
-            "* * * *",
-            "0 0 0 * * *",
-            "61 * * * *",
-            "0 0 L * *",
-            "0 0 15W * *",
-            "0 0 * * 5#2",
-            "0 0 31 2 *",
-            "@reboot",
-            "0 25 * * *",
-            "0 0 * * 5L",
-        ] {
-            assert!(read_cron(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_time_zone_is_named_or_guessed() {
-        assert_eq!(read_zone("Europe/Berlin"), Ok(()));
-        assert_eq!(read_zone("Europe/Berln").unwrap_err().help, "did you mean `Europe/Berlin`?");
     }
 }

@@ -1,7 +1,7 @@
 //! YAML text as a tree in which every value knows its place.
 //!
-//! Here: reading within bounds, duplicate keys, what the parser's errors mean. Elsewhere: what
-//! the values stand for (`shape`, `model`).
+//! Here: reading within bounds, duplicate keys. Elsewhere: what the parser's errors mean
+//! (`syntax`), what the values stand for (`shape`, `model`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use serde_yaml::{DuplicateKeyPolicy, Location, Spanned};
 
 use super::problem::Problem;
 use super::source::{FileId, Span};
+use super::syntax;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: usize = 4 << 20;
@@ -89,7 +90,7 @@ impl Node {
 /// The one thing that keeps it from being YAML, or every duplicate key in it.
 pub fn parse(file: FileId, text: &str) -> Result<Node, Vec<Problem>> {
     if text.len() > MAX_FILE {
-        let message = format!("the file has {} bytes, more than the {MAX_FILE} that norn reads", text.len());
+        let message = format!("the file is larger than norn reads: more than {} MiB", MAX_FILE >> 20);
         return Err(vec![
             Problem::error("too-large", message)
                 .at(Span::new(file, 0, 0), "")
@@ -97,7 +98,7 @@ pub fn parse(file: FileId, text: &str) -> Result<Node, Vec<Problem>> {
         ]);
     }
     let raw = serde_yaml::from_str_with_options::<Raw>(text, options())
-        .map_err(|error| vec![unreadable(file, text, &error)])?;
+        .map_err(|error| vec![syntax::unreadable(file, text, &error)])?;
     let mut problems = Vec::new();
     let node = settle(raw, file, text, &mut problems);
     if problems.is_empty() { Ok(node) } else { Err(problems) }
@@ -125,60 +126,8 @@ fn options() -> serde_yaml::Options {
     }
 }
 
-/// The parser's error as a problem with a place and, where one is known, a mend.
-fn unreadable(file: FileId, text: &str, error: &serde_yaml::Error) -> Problem {
-    let error = error.without_snippet();
-    let location = error.location();
-    let span = location.map_or(Span::new(file, 0, 0), |at| position(file, text, at));
-    let full = error.to_string();
-    let message = full.split(" at line ").next().unwrap_or(&full).trim_end_matches([',', ' ']);
-    let lower = message.to_lowercase();
-    let (code, message, help) =
-        if lower.contains("budget") || lower.contains("replay") || lower.contains("expansion") {
-            let what = "the file nests too deeply or its aliases expand to too much";
-            (
-                "too-complex",
-                what.to_owned(),
-                format!("norn reads {MAX_DEPTH} levels and a million values; write the parts out"),
-            )
-        } else if lower.contains("multiple yaml documents") {
-            (
-                "several-documents",
-                "the file holds more than one YAML document".into(),
-                "keep one; take `---` and what follows out".into(),
-            )
-        } else if text.get(span.start..).is_some_and(|rest| rest.starts_with('\0')) {
-            (
-                "not-yaml",
-                "the file holds a NUL byte".into(),
-                "the file is damaged or is no text; write it again as UTF-8".into(),
-            )
-        } else if lower.contains("tab") || text.get(span.start..).is_some_and(|rest| rest.starts_with('\t')) {
-            (
-                "not-yaml",
-                format!("this is no YAML: {message}"),
-                "indent with spaces: YAML does not take tabs".into(),
-            )
-        } else if lower.contains("mapping values are not allowed") {
-            (
-                "not-yaml",
-                format!("this is no YAML: {message}"),
-                "put quotes around a value that holds `: `".into(),
-            )
-        } else if lower.contains("unsupported tag") {
-            ("not-yaml", format!("this is no YAML that norn reads: {message}"), "take the tag out".into())
-        } else {
-            (
-                "not-yaml",
-                format!("this is no YAML: {message}"),
-                "check the brackets, quotes and indentation here and on the line before".into(),
-            )
-        };
-    Problem::error(code, message).at(span, "here").help(help)
-}
-
 /// A parser's location, which counts bytes where it can and characters where it cannot.
-fn position(file: FileId, text: &str, location: Location) -> Span {
+pub(super) fn position(file: FileId, text: &str, location: Location) -> Span {
     let span = location.span();
     if let (Some(start), Some(len)) = (span.byte_offset(), span.byte_len()) {
         return Span::new(file, (start as usize).min(text.len()), len as usize);
@@ -359,7 +308,7 @@ mod tests {
     #[test]
     fn hostile_yaml_is_refused() {
         let deep = "[".repeat(200) + &"]".repeat(200);
-        assert!(check(&deep).contains("too deeply"), "{}", check(&deep));
+        assert!(check(&deep).contains("nests deeper"), "{}", check(&deep));
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
         for level in 1..9 {
             let previous = format!("*a{},", level - 1).repeat(9);
@@ -367,7 +316,7 @@ mod tests {
         }
         assert!(check(&bomb).contains("too much"), "{}", check(&bomb));
         assert!(check("a: \0b\n").contains("NUL"), "{}", check("a: \0b\n"));
-        assert!(check(&"a".repeat(MAX_FILE + 1)).contains("bytes, more than"));
+        assert!(check(&"a".repeat(MAX_FILE + 1)).contains("larger than norn reads"));
         assert!(check("a: 1\n---\nb: 2\n").contains("more than one YAML document"));
     }
 }
