@@ -19,7 +19,9 @@ fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
             let path = entry.expect("the entry is readable").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
-                if !["target", "node_modules", "__pycache__"].contains(&name.as_str()) && !name.starts_with('.') {
+                if !["target", "node_modules", "__pycache__"].contains(&name.as_str())
+                    && !name.starts_with('.')
+                {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|e| extensions.contains(&&*e.to_string_lossy())) {
@@ -48,7 +50,17 @@ fn complain(problems: &[String]) {
 
 #[test]
 fn the_core_is_pure() {
-    let banned = ["tokio", "reqwest", "std::fs", "std::net::Tcp", "std::env", "std::process", "Timestamp::now", "SystemTime", "Instant::now"];
+    let banned = [
+        "tokio",
+        "reqwest",
+        "std::fs",
+        "std::net::Tcp",
+        "std::env",
+        "std::process",
+        "Timestamp::now",
+        "SystemTime",
+        "Instant::now",
+    ];
     let mut problems = Vec::new();
     for module in ["spec", "desired", "plan"] {
         for path in files(&root().join("src").join(module), &["rs"]) {
@@ -85,7 +97,14 @@ fn apply_is_given_a_plan_and_never_a_spec() {
     let mut problems = Vec::new();
     for path in files(&root().join("src/apply"), &["rs"]) {
         let code = code(&path);
-        for word in ["spec::load", "spec::model", "spec::shape", "desired::from_spec", "desired::Desired", "desired::App"] {
+        for word in [
+            "spec::load",
+            "spec::model",
+            "spec::shape",
+            "desired::from_spec",
+            "desired::Desired",
+            "desired::App",
+        ] {
             if code.contains(word) {
                 problems.push(format!("{} names {word}", path.display()));
             }
@@ -121,7 +140,8 @@ fn nothing_is_called_utils_and_nothing_is_left_to_do() {
             problems.push(format!("{}: name it by its concept", path.display()));
         }
         let text = read(&path);
-        for word in ["TODO", "FIXME", "todo!(", "unimplemented!("].iter().filter(|word| text.contains(*word)) {
+        for word in ["TODO", "FIXME", "todo!(", "unimplemented!("].iter().filter(|word| text.contains(*word))
+        {
             problems.push(format!("{} has {word}", path.display()));
         }
     }

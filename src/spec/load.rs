@@ -92,7 +92,7 @@ pub fn read(files: &dyn Files, root: &str) -> Document {
         Form::App => &schemas().app_file,
         Form::Project => &schemas().project_file,
     };
-    problems.extend(shape::read(&node, schema, None).problems);
+    problems.extend(shape::problems(&node, schema));
     let tree = match form {
         Form::App => project_of(node),
         Form::Project => include(files, root, node, &mut sources, &mut problems),
@@ -271,8 +271,7 @@ fn included_app(id: FileId, file: Node, problems: &mut Vec<Problem>) -> Option<E
         );
         return None;
     }
-    let shaped = shape::read(&file, &schemas().app_file, None);
-    problems.extend(shaped.problems);
+    problems.extend(shape::problems(&file, &schemas().app_file));
     for field in OF_THE_PROJECT {
         if let Some(entry) = file.entry(field) {
             problems.push(

@@ -47,8 +47,23 @@ pub struct Shaped {
 /// Reads `node` by `schema`. Without `lookup` references are only parsed, and a field that holds
 /// one is not checked further.
 pub fn read(node: &Node, schema: &Value, lookup: Option<&dyn Fn(&Use) -> Lookup>) -> Shaped {
+    read_as(node, schema, lookup, true)
+}
+
+/// Only what is wrong with `node` by `schema`: its values are not made.
+pub fn problems(node: &Node, schema: &Value) -> Vec<Problem> {
+    read_as(node, schema, None, false).problems
+}
+
+fn read_as(
+    node: &Node,
+    schema: &Value,
+    lookup: Option<&dyn Fn(&Use) -> Lookup>,
+    keeps_values: bool,
+) -> Shaped {
     let mut reader = Reader {
         lookup,
+        keeps_values,
         path: Vec::new(),
         out: Shaped {
             value: Value::Null,
@@ -90,6 +105,7 @@ impl Owner<'_> {
 
 struct Reader<'a> {
     lookup: Option<&'a dyn Fn(&Use) -> Lookup>,
+    keeps_values: bool,
     path: Vec<String>,
     out: Shaped,
 }
@@ -155,7 +171,9 @@ impl Reader<'_> {
                 self.out.unsure.insert(self.path.clone());
                 stand_in(inner, "")
             });
-            out.extend(value.map(|value| (entry.key.clone(), value)));
+            if self.keeps_values {
+                out.extend(value.map(|value| (entry.key.clone(), value)));
+            }
             self.path.pop();
         }
         for field in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
@@ -346,7 +364,8 @@ impl Reader<'_> {
         }
         let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
         match value::check(format, text) {
-            Ok(()) => Some(Value::String(text.to_owned())),
+            Ok(()) if self.keeps_values => Some(Value::String(text.to_owned())),
+            Ok(()) => Some(Value::Null),
             Err(complaint) => self.complain("bad-value", node.span, complaint),
         }
     }

@@ -1,0 +1,260 @@
+//! The time and memory of whole commands, as a Markdown table: `cargo bench`.
+//!
+//! Each figure is the median of several runs of the release binary. Where Terraform is installed,
+//! as many `terraform_data` resources are planned beside it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use norn::address::Address;
+use norn::desired;
+use norn::provider::files::SpecFolder;
+use norn::provider::machine;
+use norn::spec::load;
+use norn::state::format::{self, DeployV1, ForgeV1};
+use norn::state::sqlite::SqliteStore;
+use norn::state::{Change, Holder, Scope, StepLog, Store};
+
+const NORN: &str = env!("CARGO_BIN_EXE_norn");
+
+fn main() {
+    // `cargo test --benches` only wants to know that it runs.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let temp = tempfile::tempdir().expect("a folder");
+    let mut table = Table::default();
+
+    table.time("`norn --version`", "5 ms", 20, || norn(temp.path(), &["--version"]));
+    let one = spec(temp.path(), "one", 1);
+    table.time("`validate`, 1 app", "10 ms", 20, || norn(&one, &["validate", "-q"]));
+    let thousand = spec(temp.path(), "thousand", 1_000);
+    table.time("`validate`, 1,000 apps", "100 ms", 10, || norn(&thousand, &["validate", "-q"]));
+
+    let large = spec(temp.path(), "large", 5_000);
+    runtime.block_on(fill(&large));
+    table.time("`plan --offline`, 10,000 resources", "1 s", 5, || norn(&large, &["plan", "--offline"]));
+    let memory = norn(&large, &["plan", "--offline"]).memory;
+    table.row("memory of that plan", "200 MB", format!("{} MB", memory >> 20));
+
+    for rows in [10, 10_000] {
+        let step = runtime.block_on(step(temp.path(), rows));
+        let name = format!("state of one step, {rows} resources stored");
+        table.row(&name, "2 ms", format!("{:.2} ms", step.as_secs_f64() * 1e3));
+    }
+    let size = fs::metadata(NORN).expect("the binary is there").len();
+    table.row("binary, stripped", "30 MB", format!("{:.1} MB", size as f64 / 1e6));
+    terraform(temp.path(), &mut table);
+    print!("{}", table.0);
+}
+
+/// What one run took.
+struct Ran {
+    time: Duration,
+    /// The most resident memory that was seen, in bytes.
+    memory: u64,
+}
+
+fn norn(folder: &Path, args: &[&str]) -> Ran {
+    run(Command::new(NORN).args(args).current_dir(folder))
+}
+
+fn run(command: &mut Command) -> Ran {
+    let begun = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let status = format!("/proc/{}/status", child.id());
+    let mut memory = 0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait().expect("it is ours") {
+            break ended;
+        }
+        let seen = fs::read_to_string(&status).unwrap_or_default();
+        let peak = seen.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        memory = memory.max(peak.and_then(|kb| kb.trim().parse::<u64>().ok()).unwrap_or(0) << 10);
+        std::thread::sleep(Duration::from_micros(200));
+    };
+    assert!(ended.success(), "{command:?} {ended}");
+    Ran { time: begun.elapsed(), memory }
+}
+
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn time(&mut self, what: &str, budget: &str, runs: usize, one: impl Fn() -> Ran) {
+        let mut times: Vec<Duration> = (0..runs).map(|_| one().time).collect();
+        times.sort();
+        self.row(what, budget, format!("{:.1} ms", times[runs / 2].as_secs_f64() * 1e3));
+    }
+
+    fn row(&mut self, what: &str, budget: &str, figure: String) {
+        if self.0.is_empty() {
+            self.0.push_str("| what | budget | measured |\n|---|---|---|\n");
+        }
+        let _ = writeln!(self.0, "| {what} | {budget} | {figure} |");
+    }
+}
+
+/// A project of so many apps from one repository. None of them runs a replica, so that nothing has
+/// to be started to be measured.
+fn spec(temp: &Path, name: &str, apps: usize) -> PathBuf {
+    let folder = temp.join(name);
+    fs::create_dir_all(&folder).expect("a folder");
+    let mut text = format!("version: 1\nproject: {name}\napps:\n");
+    for n in 0..apps {
+        let _ = write!(
+            text,
+            "  app-{n}:\n    role: webserver\n    port: {}\n    repo: {{url: \"https://git.example.com/shop.git\", path: apps/{n}}}\n    \
+             build: {{command: make, test: make test}}\n    command: [./app, --verbose]\n    healthcheck: /healthz\n    \
+             replicas: 0\n    env:\n      LOG: info\n      WORKERS: 4\n      REGION: eu\n",
+            10_000 + n
+        );
+    }
+    fs::write(folder.join("infraspec.yaml"), text).expect("written");
+    folder
+}
+
+/// Records every app of a spec as applied.
+async fn fill(folder: &Path) {
+    let document = load::read(&SpecFolder::new(folder), "infraspec.yaml");
+    let staged = document.stage(None, None);
+    let desired = desired::from_spec(&document, &staged, None, &|_| None).expect("a good spec");
+    let store = store(folder, desired.project.as_str());
+    let lease = store.lock(&holder(), Duration::ZERO).await.expect("a new store");
+    for app in desired.apps.values() {
+        let definition = Some(app.definition.clone());
+        let forge = ForgeV1 { version: 1, definition, values: BTreeMap::new(), protected: false };
+        let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
+        let release = DeployV1 {
+            version: 1,
+            commit: commit.clone(),
+            tag: format!("{}:0123456789ab", app.name),
+            source: app.source.clone(),
+            build: app.build.clone(),
+            folder: "releases".into(),
+            deployment: app.name.to_string(),
+        };
+        let id = app.name.to_string();
+        let changes = [
+            Change::RecordPut { address: Address::forge(&app.name), record: format::record(&forge, false) },
+            Change::RecordPut {
+                address: Address::deploy(&app.name),
+                record: format::record(&release, false),
+            },
+            Change::DeploymentQueued {
+                id: id.clone(),
+                app: app.name.clone(),
+                commit_sha: commit,
+                image_tag: release.tag.clone(),
+            },
+            Change::DeploymentStatus {
+                id,
+                status: norn::state::DeploymentStatus::Deployed,
+                error: String::new(),
+            },
+        ];
+        store.write(&lease, &changes).await.expect("written");
+    }
+    store.unlock(&lease).await.expect("given back");
+}
+
+/// The time that intent and outcome of a step take, beside so many stored resources.
+async fn step(temp: &Path, resources: usize) -> Duration {
+    let folder = temp.join(format!("steps-{resources}"));
+    fs::create_dir_all(&folder).expect("a folder");
+    let store = store(&folder, "steps");
+    let lease = store.lock(&holder(), Duration::ZERO).await.expect("a new store");
+    store.write(&lease, &[Change::RunStarted { command: "bench".into() }]).await.expect("written");
+    let record = format::record(&"x".repeat(500), false);
+    let put = |n: usize| Change::RecordPut {
+        address: Address::forge(&format!("app-{n}").parse().expect("a name")),
+        record: record.clone(),
+    };
+    for n in 0..resources {
+        store.write(&lease, &[put(n)]).await.expect("written");
+    }
+    let app: norn::spec::name::AppName = "app-0".parse().expect("a name");
+    let begin = [
+        Change::OperationStarted {
+            id: "operation".into(),
+            address: Address::deploy(&app),
+            action: "deploy".into(),
+            intent: serde_json::json!({}),
+        },
+        Change::DeploymentQueued {
+            id: "row".into(),
+            app,
+            commit_sha: "0123".into(),
+            image_tag: "app-0:0123".into(),
+        },
+    ];
+    store.write(&lease, &begin).await.expect("written");
+    let mut times = Vec::new();
+    for n in 0..200 {
+        let id = format!("step-{n}");
+        let log = StepLog {
+            step: "build".into(),
+            status: "deployed".into(),
+            duration_ms: 1,
+            output: "done".into(),
+        };
+        let begun = Instant::now();
+        let intent = Change::StepStarted {
+            id: id.clone(),
+            operation: "operation".into(),
+            step: "build".into(),
+            key: id.clone(),
+            detail: serde_json::json!({}),
+        };
+        store.write(&lease, &[intent]).await.expect("written");
+        let outcome = [
+            Change::StepEnded { id, outcome: "done".into() },
+            Change::DeploymentStep { id: "row".into(), log },
+        ];
+        store.write(&lease, &outcome).await.expect("written");
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn store(folder: &Path, project: &str) -> SqliteStore {
+    let scope = Scope { project: project.parse().expect("a name"), stage: None };
+    SqliteStore::open(&folder.join(".norn/state.db"), scope).expect("a path")
+}
+
+fn holder() -> Holder {
+    Holder {
+        run: "bench".into(),
+        who: "bench".into(),
+        process: machine::own_identity().expect("this process lives"),
+        job_url: None,
+        reason: "bench".into(),
+    }
+}
+
+/// The same number of the smallest resources that Terraform has.
+fn terraform(temp: &Path, table: &mut Table) {
+    let installed =
+        Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !installed.is_ok_and(|status| status.success()) {
+        table.row("`terraform plan -refresh=false`, 10,000 `terraform_data`", "-", "not installed".into());
+        return;
+    }
+    let folder = temp.join("terraform");
+    fs::create_dir_all(&folder).expect("a folder");
+    let text = "resource \"terraform_data\" \"all\" {\n  count = 10000\n  input = count.index\n}\n";
+    fs::write(folder.join("main.tf"), text).expect("written");
+    for args in [&["init", "-input=false"][..], &["apply", "-auto-approve", "-input=false"]] {
+        run(Command::new("terraform").args(args).current_dir(&folder));
+    }
+    let plan = || {
+        run(Command::new("terraform").args(["plan", "-refresh=false", "-input=false"]).current_dir(&folder))
+    };
+    table.time("`terraform plan -refresh=false`, 10,000 `terraform_data`", "-", 3, plan);
+}
