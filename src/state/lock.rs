@@ -82,6 +82,13 @@ impl LeaseRow {
         self.held.filter(|held| held.expires_at > self.now && alive(&held.holder.process) != Some(false))
     }
 
+    /// The token of the next taking. It grows with the clock, so that a store that was made anew or
+    /// restored from an old copy gives no token that a supervisor has seen already.
+    pub fn next_token(&self) -> u64 {
+        let clock = u64::try_from(self.now.as_second()).unwrap_or(0);
+        (self.token + 1).max(clock)
+    }
+
     /// Proves that `lease` is current.
     ///
     /// # Errors

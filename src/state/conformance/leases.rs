@@ -78,8 +78,8 @@ pub async fn one_holder_at_a_time(backend: &dyn Backend) {
     t.did("unlock r1", a.unlock(&first).await);
     t.did("unlock r1 at r2", b.unlock(&first).await);
     t.did("renew r2", b.renew(&second).await);
-    t.did("break 1", a.break_lock(1).await);
-    t.did("break 2", a.break_lock(2).await);
+    t.did("break 1", a.break_lock(first.token).await);
+    t.did("break 2", a.break_lock(second.token).await);
     t.did("renew r2", b.renew(&second).await);
     t.lock(backend, "r3").await;
     t.expect(

@@ -37,7 +37,7 @@ pub fn row(conn: &Connection) -> Result<LeaseRow, Failure> {
 pub fn take(conn: &mut Connection, holder: &Holder) -> Result<Result<Lease, Held>, Failure> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let row = row(&tx)?;
-    let token = row.token + 1;
+    let token = row.next_token();
     if let Some(held) = row.blocker(machine::alive) {
         return Ok(Err(held));
     }

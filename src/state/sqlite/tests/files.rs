@@ -67,7 +67,7 @@ async fn a_log_without_its_index_is_read() {
     }
     let before = listing(&copy);
     let snapshot = shop(&copy).snapshot().await.expect("it is readable");
-    assert_eq!((snapshot.resources.len(), snapshot.lock.map(|held| held.token)), (1, Some(1)));
+    assert_eq!((snapshot.resources.len(), snapshot.lock.map(|held| held.token)), (1, Some(lease.token)));
     assert_eq!(listing(&copy), before);
 }
 

