@@ -126,6 +126,7 @@ async fn fill(folder: &Path) {
     let desired = desired::from_spec(&document, &staged, None, &|_| None).expect("a good spec");
     let store = store(folder, desired.project.as_str());
     let lease = store.lock(&holder(), Duration::ZERO).await.expect("a new store");
+    let mut changes = Vec::new();
     for app in desired.apps.values() {
         let definition = Some(app.definition.clone());
         let forge = ForgeV1 { version: 1, definition, values: BTreeMap::new(), protected: false };
@@ -140,7 +141,7 @@ async fn fill(folder: &Path) {
             deployment: app.name.to_string(),
         };
         let id = app.name.to_string();
-        let changes = [
+        changes.extend([
             Change::RecordPut { address: Address::forge(&app.name), record: format::record(&forge, false) },
             Change::RecordPut {
                 address: Address::deploy(&app.name),
@@ -157,9 +158,9 @@ async fn fill(folder: &Path) {
                 status: norn::state::DeploymentStatus::Deployed,
                 error: String::new(),
             },
-        ];
-        store.write(&lease, &changes).await.expect("written");
+        ]);
     }
+    store.write(&lease, &changes).await.expect("written");
     store.unlock(&lease).await.expect("given back");
 }
 
@@ -175,9 +176,8 @@ async fn step(temp: &Path, resources: usize) -> Duration {
         address: Address::forge(&format!("app-{n}").parse().expect("a name")),
         record: record.clone(),
     };
-    for n in 0..resources {
-        store.write(&lease, &[put(n)]).await.expect("written");
-    }
+    let all: Vec<Change> = (0..resources).map(put).collect();
+    store.write(&lease, &all).await.expect("written");
     let app: norn::spec::name::AppName = "app-0".parse().expect("a name");
     let begin = [
         Change::OperationStarted {

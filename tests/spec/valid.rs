@@ -1,5 +1,7 @@
 //! Every valid spec is accepted, and what `norn spec` prints of it says the same.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::corpus::{Case, cases, compare, report, run};
@@ -17,6 +19,23 @@ fn every_valid_spec_is_accepted() {
         compare(&case.beside("stderr"), if quiet { "" } else { &text }, &mut failures);
     }
     report(&failures);
+}
+
+#[test]
+fn every_example_is_valid_and_without_a_warning() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = std::fs::read_dir(root.join("examples")).expect("the examples are there");
+    let inside = folders.map(|entry| entry.expect("it is readable").path().join("infraspec.yaml"));
+    let examples = inside.filter(|path| path.is_file()).chain([root.join("infraspec.example.yaml")]);
+    let mut seen = 0;
+    for path in examples {
+        let path = path.to_str().expect("a name in UTF-8");
+        let output = run(root, ["validate", path], b"");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("no problems"), "{path}: {said}");
+        seen += 1;
+    }
+    assert!(seen >= 4, "only {seen} examples were found");
 }
 
 #[test]
