@@ -34,11 +34,13 @@ fn main() {
     let one = spec(temp.path(), "one", 1);
     table.time("`validate`, 1 app", "10 ms", 20, || norn(&one, &["validate", "-q"]));
     let thousand = spec(temp.path(), "thousand", 1_000);
-    table.time("`validate`, 1,000 apps", "100 ms", 10, || norn(&thousand, &["validate", "-q"]));
+    let validate =
+        table.time("`validate`, 1,000 apps", "100 ms", 10, || norn(&thousand, &["validate", "-q"]));
 
     let large = spec(temp.path(), "large", 5_000);
     runtime.block_on(fill(&large));
-    table.time("`plan --offline`, 10,000 resources", "1 s", 5, || norn(&large, &["plan", "--offline"]));
+    let plan =
+        table.time("`plan --offline`, 10,000 resources", "1 s", 5, || norn(&large, &["plan", "--offline"]));
     let memory = norn(&large, &["plan", "--offline"]).memory;
     table.row("memory of that plan", "200 MB", format!("{} MB", memory >> 20));
 
@@ -49,7 +51,7 @@ fn main() {
     }
     let size = fs::metadata(NORN).expect("the binary is there").len();
     table.row("binary, stripped", "30 MB", format!("{:.1} MB", size as f64 / 1e6));
-    terraform(temp.path(), &mut table);
+    terraform(temp.path(), &mut table, validate, plan);
     print!("{}", table.0);
 }
 
@@ -86,10 +88,12 @@ fn run(command: &mut Command) -> Ran {
 struct Table(String);
 
 impl Table {
-    fn time(&mut self, what: &str, budget: &str, runs: usize, one: impl Fn() -> Ran) {
+    fn time(&mut self, what: &str, budget: &str, runs: usize, one: impl Fn() -> Ran) -> Duration {
         let mut times: Vec<Duration> = (0..runs).map(|_| one().time).collect();
         times.sort();
-        self.row(what, budget, format!("{:.1} ms", times[runs / 2].as_secs_f64() * 1e3));
+        let median = times[runs / 2];
+        self.row(what, budget, format!("{:.1} ms", median.as_secs_f64() * 1e3));
+        median
     }
 
     fn row(&mut self, what: &str, budget: &str, figure: String) {
@@ -238,23 +242,52 @@ fn holder() -> Holder {
     }
 }
 
-/// The same number of the smallest resources that Terraform has.
-fn terraform(temp: &Path, table: &mut Table) {
-    let installed =
+/// Terraform beside it, on as many of the smallest resources that it has.
+fn terraform(temp: &Path, table: &mut Table, validate: Duration, plan: Duration) {
+    let version =
         Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !installed.is_ok_and(|status| status.success()) {
-        table.row("`terraform plan -refresh=false`, 10,000 `terraform_data`", "-", "not installed".into());
+    if !version.is_ok_and(|status| status.success()) {
+        table.row("Terraform", "-", "not installed".into());
         return;
     }
-    let folder = temp.join("terraform");
-    fs::create_dir_all(&folder).expect("a folder");
-    let text = "resource \"terraform_data\" \"all\" {\n  count = 10000\n  input = count.index\n}\n";
-    fs::write(folder.join("main.tf"), text).expect("written");
-    for args in [&["init", "-input=false"][..], &["apply", "-auto-approve", "-input=false"]] {
-        run(Command::new("terraform").args(args).current_dir(&folder));
-    }
-    let plan = || {
-        run(Command::new("terraform").args(["plan", "-refresh=false", "-input=false"]).current_dir(&folder))
+    let project = |name: &str, resources: usize| {
+        let folder = temp.join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        let mut text = String::new();
+        let mut state = Vec::new();
+        for n in 0..resources {
+            let _ = writeln!(text, "resource \"terraform_data\" \"r{n}\" {{\n  input = {n}\n}}");
+            let value = serde_json::json!({ "value": n, "type": "number" });
+            state.push(serde_json::json!({
+                "mode": "managed",
+                "type": "terraform_data",
+                "name": format!("r{n}"),
+                "provider": "provider[\"terraform.io/builtin/terraform\"]",
+                "instances": [{
+                    "schema_version": 0,
+                    "attributes": { "id": format!("id-{n}"), "input": value, "output": value, "triggers_replace": null },
+                    "sensitive_attributes": [],
+                }],
+            }));
+        }
+        let state = serde_json::json!({
+            "version": 4, "terraform_version": "1.0.0", "serial": 1, "lineage": "bench", "outputs": {}, "resources": state,
+        });
+        fs::write(folder.join("main.tf"), text).expect("written");
+        fs::write(folder.join("terraform.tfstate"), state.to_string()).expect("written");
+        run(Command::new("terraform").args(["init", "-input=false"]).current_dir(&folder));
+        folder
     };
-    table.time("`terraform plan -refresh=false`, 10,000 `terraform_data`", "-", 3, plan);
+    let mut beside = |what: &str, folder: &Path, args: &[&str], own: Duration| {
+        let mut times: Vec<Duration> =
+            (0..3).map(|_| run(Command::new("terraform").args(args).current_dir(folder)).time).collect();
+        times.sort();
+        let ratio = times[1].as_secs_f64() / own.as_secs_f64();
+        table.row(what, "-", format!("{:.1} s, {ratio:.0} times norn's", times[1].as_secs_f64()));
+    };
+    let small = project("terraform-small", 1_000);
+    beside("`terraform validate`, 1,000 `terraform_data`", &small, &["validate"], validate);
+    let large = project("terraform-large", 10_000);
+    let args = ["plan", "-refresh=false", "-input=false", "-lock=false"];
+    beside("`terraform plan -refresh=false`, 10,000 `terraform_data`", &large, &args, plan);
 }
