@@ -56,6 +56,8 @@ pub struct Staged {
     pub spelled: BTreeMap<Vec<String>, String>,
     pub unsure: BTreeSet<Vec<String>>,
     pub problems: Vec<Problem>,
+    /// The file that defines each app.
+    homes: BTreeMap<String, FileId>,
 }
 
 impl Staged {
@@ -65,8 +67,7 @@ impl Staged {
 
     /// The folder, relative to the root file's, of the file that defines an app.
     pub fn home<'a>(&self, sources: &'a Sources, app: &str) -> &'a str {
-        let entry = self.tree.get("apps").and_then(|apps| apps.entry(app));
-        entry.map_or("", |entry| &sources.get(entry.key_span.file).folder)
+        self.homes.get(app).map_or("", |file| &sources.get(*file).folder)
     }
 }
 
@@ -351,7 +352,10 @@ impl Document {
                 None
             }
         };
+        let apps = tree.get("apps").and_then(Node::map).unwrap_or_default();
+        let homes = apps.iter().map(|app| (app.key.clone(), app.key_span.file)).collect();
         let mut staged = Staged {
+            homes,
             tree,
             project,
             uses: shaped.uses,

@@ -57,13 +57,13 @@ pub fn left_out(app: &App, project: &Project) -> Option<String> {
 /// `told` says whether a place is wrong already.
 pub fn warnings(staged: &Staged, told: &dyn Fn(Span) -> bool) -> Option<Problem> {
     let project = staged.project.as_ref()?;
-    let apps = staged.tree.get("apps")?;
+    let apps = staged.tree.get("apps")?.index();
     let mut labels = Vec::new();
     let mut seen = BTreeSet::new();
     let mut unused: Vec<String> = Vec::new();
     let mut out = Vec::new();
     for (name, app) in &project.apps {
-        let Some(entry) = apps.entry(name.as_str()) else { continue };
+        let Some(entry) = apps.get(name.as_str()) else { continue };
         if let Some(why) = left_out(app, project) {
             labels.push(Label { span: entry.key_span, text: format!("left out: {why}") });
             out.push(format!("{name} ({why})"));

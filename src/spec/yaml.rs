@@ -61,6 +61,11 @@ impl Node {
         self.entry(key).map(|entry| &entry.value)
     }
 
+    /// The entries of a map by key, for more than a few look-ups in a large one.
+    pub fn index(&self) -> BTreeMap<&str, &Entry> {
+        self.map().unwrap_or_default().iter().map(|entry| (entry.key.as_str(), entry)).collect()
+    }
+
     /// The text of a scalar as it was spelled; maps, lists and null have none.
     pub fn scalar(&self) -> Option<&str> {
         match &self.kind {

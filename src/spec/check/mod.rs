@@ -23,8 +23,7 @@ use super::yaml::{Entry, Kind, Node};
 /// Everything that is wrong between the fields of a document.
 pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
     let Some(project) = &staged.project else { return Vec::new() };
-    let apps = staged.tree.get("apps").and_then(Node::map).unwrap_or_default();
-    let apps = apps.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+    let apps = staged.tree.get("apps").map(Node::index).unwrap_or_default();
     let mut checks = Checks { staged, sources, project, apps, problems: Vec::new() };
     checks.whole();
     for (name, app) in &project.apps {
