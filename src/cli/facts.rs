@@ -25,7 +25,9 @@ const AT_ONCE: usize = 16;
 /// What runs here of every app that the store or the spec knows.
 pub async fn running(home: Home, stored: &Snapshot, desired: Option<&Desired>) -> BTreeMap<AppName, Running> {
     let known = stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|address| address.name.clone());
-    let wanted = desired.into_iter().flat_map(|desired| desired.apps.keys().cloned());
+    let wanted = desired.into_iter().flat_map(|desired| desired.apps.values());
+    // Under a former name an app may still run.
+    let wanted = wanted.flat_map(|app| app.was.iter().chain([&app.name]).cloned());
     let names: BTreeSet<AppName> = known.chain(wanted).collect();
     let home = Arc::new(home);
     let mut found = BTreeMap::new();
