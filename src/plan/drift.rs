@@ -49,19 +49,21 @@ pub enum Found {
 }
 
 impl Found {
-    /// Whether putting the app live again mends it. A supervisor restarts what crashes by itself,
-    /// and what runs elsewhere is mended there.
+    /// Whether putting the app live again mends it. A supervisor restarts what crashes by itself
+    /// and takes no order while it is silent; what runs elsewhere is mended there; a release that
+    /// is gone is made anew, which is a deploy.
     pub fn mended_by_a_roll(&self) -> bool {
         match self {
             Found::NothingRuns
             | Found::Rebooted
             | Found::SupervisorGone { .. }
-            | Found::Silent { .. }
             | Found::OtherRelease { .. }
             | Found::OtherDefinition
             | Found::OldName { .. } => true,
-            // A new release is made, which is a deploy.
-            Found::ReleaseMissing { .. } | Found::Unhealthy { .. } | Found::Elsewhere { .. } => false,
+            Found::ReleaseMissing { .. }
+            | Found::Unhealthy { .. }
+            | Found::Silent { .. }
+            | Found::Elsewhere { .. } => false,
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Action, Context, FieldDiff, ForgeWork, Interruption, Operation, PlannedStep, Reason, Risk, Roll, Skip,
-    Step, Work, diff,
+    Action, Context, FieldDiff, ForgeWork, Found, Interruption, Operation, PlannedStep, Reason, Risk, Roll,
+    Skip, Step, Work, diff,
 };
 use crate::address::Address;
 use crate::desired::Front;
@@ -72,12 +72,12 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
         blocked: roll.as_ref().and_then(|_| context.elsewhere()),
         before: context.known.before.clone(),
-        work: Work::Forge(ForgeWork {
+        work: Work::Forge(Box::new(ForgeWork {
             renamed_from: context.renamed_from.cloned(),
             protected: app.protected,
             live: context.known.forge.clone(),
             roll,
-        }),
+        })),
     })
 }
 
@@ -86,6 +86,10 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
 pub fn interruption(context: &Context<'_>) -> Option<Interruption> {
     let live = context.known.live().filter(|live| live.replicas > 0)?;
     context.known.deploy.as_ref()?;
+    if let Some(Found::NothingRuns | Found::Rebooted | Found::SupervisorGone { replicas: 0 }) = context.found
+    {
+        return None;
+    }
     let new = &context.app.definition;
     if new.replicas == 0 {
         return Some(Interruption::NoReplicas);

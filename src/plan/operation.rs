@@ -195,7 +195,7 @@ pub struct Before {
 /// What apply does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    Forge(ForgeWork),
+    Forge(Box<ForgeWork>),
     Deploy(Box<DeployWork>),
     Teardown(TeardownWork),
 }

@@ -11,7 +11,7 @@ use crate::state::Snapshot;
 
 /// Joins the operations by waits, and sorts them: by app, what is waited for first, removals last.
 pub fn order(
-    operations: &mut Vec<Operation>,
+    operations: &mut [Operation],
     desired: &Desired,
     stored: &Snapshot,
     renames: &BTreeMap<AppName, AppName>,

@@ -2,7 +2,7 @@
 
 use super::plan::Header;
 use super::words;
-use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason, Risk};
+use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason, Risk, Work};
 
 /// GitHub takes 65,536 characters; the rest is left to what a workflow puts around it. Counted are
 /// bytes, which are never fewer.
@@ -20,7 +20,7 @@ pub fn plan(header: &Header<'_>, plan: &Plan) -> String {
             let mended = if drift.repaired { "repaired by this plan" } else { "not repaired by this plan" };
             format!("- `{}`: {} ({mended})\n", drift.app, text(&words::found(&drift.found)))
         });
-        out += &format!("\n**Drift**: what norn did not leave so\n\n{}", fitting(lines, OF_DRIFT));
+        out += &format!("\n**Drift**: not as norn left it\n\n{}", fitting(lines, OF_DRIFT));
     }
     if !plan.operations.is_empty() {
         out += "\n| | resource | action | why | risk |\n|---|---|---|---|---|\n";
@@ -70,9 +70,13 @@ fn row(operation: &Operation) -> String {
     if let Some(blocked) = &operation.blocked {
         why.insert(0, format!("**blocked**: {}", text(&words::blocked(blocked))));
     }
+    if let Work::Teardown(work) = &operation.work {
+        why.push(format!("keeps its {}", text(&work.keeps.join(" and "))));
+    }
     let risk = match operation.risk {
         Risk::Safe => "safe".to_owned(),
-        Risk::Interrupts(_) | Risk::Destroys => format!("**{}**", words::risk(operation.risk)),
+        Risk::Interrupts(why) => format!("**interrupts**: {}", words::interruption(why)),
+        Risk::Destroys => "**destroys**".to_owned(),
     };
     format!(
         "| `{}` | `{}` | {} | {} | {risk} |\n",
@@ -85,6 +89,9 @@ fn row(operation: &Operation) -> String {
 
 /// The fields that differ and what is done, folded away.
 fn detail(operation: &Operation) -> Option<String> {
+    if operation.action == Action::Teardown {
+        return None;
+    }
     // What was never live is told by the deploy, as a whole.
     let first = operation.action == Action::Forge || operation.reasons.contains(&Reason::NoRelease);
     let mut lines: Vec<String> = operation.diff.iter().filter(|_| !first).flat_map(difference).collect();
@@ -117,7 +124,7 @@ fn difference(diff: &FieldDiff) -> Vec<String> {
         Difference::Added(to) => whole('+', to),
         Difference::Removed(from) => whole('-', from),
         Difference::Changed { from, to } => vec![format!("- {name}: {from}"), format!("+ {name}: {to}")],
-        Difference::Value { spelling } => vec![format!("! {name}: the value of {spelling} changed")],
+        Difference::Value { spelling } => vec![format!("! {name}: {}", words::value_changed(spelling))],
         Difference::Text(lines) => {
             std::iter::once(format!("  {name}:")).chain(lines.iter().cloned()).collect()
         }

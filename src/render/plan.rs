@@ -30,7 +30,7 @@ pub fn human(header: &Header<'_>, plan: &Plan, color: bool) -> String {
     let paint = Paint(color);
     let mut out = format!("{}\n", paint.bold(&header.line()));
     if !plan.drift.is_empty() {
-        out += "\nDrift: what norn did not leave so\n";
+        out += "\nDrift: not as norn left it\n";
         let width = width(plan.drift.iter().map(|drift| drift.app.as_str().len()));
         for drift in &plan.drift {
             let mended = if drift.repaired { "this plan repairs it" } else { "not repaired by this plan" };
@@ -40,10 +40,15 @@ pub fn human(header: &Header<'_>, plan: &Plan, color: bool) -> String {
         }
     }
     if !plan.operations.is_empty() {
-        out.push('\n');
         let width = width(plan.operations.iter().map(|operation| operation.address.to_string().len()));
+        let actions = plan.operations.iter().map(|operation| operation.action.as_str().len());
+        let widths = (width, actions.max().unwrap_or(0));
+        let mut app = None;
         for operation in &plan.operations {
-            out += &self::operation(operation, width, paint);
+            if app.replace(&operation.address.name) != Some(&operation.address.name) {
+                out.push('\n');
+            }
+            out += &self::operation(operation, widths, paint);
         }
     }
     out += &footnotes(plan);
@@ -84,18 +89,21 @@ fn footnotes(plan: &Plan) -> String {
     out
 }
 
-fn operation(operation: &Operation, width: usize, paint: Paint) -> String {
+fn operation(operation: &Operation, (width, actions): (usize, usize), paint: Paint) -> String {
     let sign = words::sign(operation);
     let painted = match sign {
         "+" | ">" => paint.green(sign),
         "-" => paint.red(sign),
         _ => paint.yellow(sign),
     };
-    let failed = |reason: &&Reason| matches!(reason, Reason::LastFailed { .. });
+    // A failure has a line of its own, unless nothing else is to be said.
+    let alone = operation.reasons.len() == 1;
+    let failed = |reason: &&Reason| !alone && matches!(reason, Reason::LastFailed { .. });
     let others = operation.reasons.iter().filter(|reason| !failed(reason)).map(words::reason);
     let reasons: Vec<String> = others.map(|text| words::visible(&text)).collect();
     let address = paint.bold(&format!("{:<width$}", operation.address.to_string()));
-    let head = format!("{painted} {address}  {:<8}  {}", operation.action.as_str(), reasons.join("; "));
+    let head =
+        format!("{painted} {address}  {:<actions$}  {}", operation.action.as_str(), reasons.join("; "));
     let mut out = format!("{}\n", head.trim_end());
     let mut line = |text: &str| out += &format!("    {}\n", text.trim_end());
     if let Some(blocked) = &operation.blocked {
@@ -151,7 +159,7 @@ fn difference(field: &FieldDiff, paint: Paint) -> Vec<String> {
             vec![format!("~ {name}: {} → {}", words::visible(from), words::visible(to))]
         }
         Difference::Value { spelling } => {
-            vec![format!("~ {name}: the value of {} changed", words::visible(spelling))]
+            vec![format!("~ {name}: {}", words::visible(&words::value_changed(spelling)))]
         }
         Difference::Text(lines) => {
             let shown = lines.iter().map(|text| {

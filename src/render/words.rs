@@ -1,7 +1,7 @@
 //! The words for what a plan holds, the same in every output.
 
 use crate::apply::reached;
-use crate::desired::{Command, Definition, EnvValue, Health, Probe, Role, Source, Why};
+use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
 use crate::plan::{
     Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
 };
@@ -17,7 +17,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ProtectionChanged { now: true } => "it becomes protected".into(),
         Reason::ProtectionChanged { now: false } => "it is protected no longer".into(),
         Reason::NoRelease => "its first release".into(),
-        Reason::Commit { from, to } => format!("commit {} → {}", short(from), short(to)),
+        Reason::Commit { from, to } => commit(from, to),
         Reason::BuildChanged => "`build.command` changed".into(),
         Reason::SourceChanged => "its source is another place".into(),
         Reason::Redeploy => "you asked to deploy it again".into(),
@@ -26,6 +26,14 @@ pub fn reason(reason: &Reason) -> String {
         Reason::LiveUnrecorded => "it serves already, a run died before it wrote that down".into(),
         Reason::CommitUnknown => "its commit was never seen".into(),
         Reason::LastFailed { error } => format!("the last attempt failed: {}", first_line(error)),
+    }
+}
+
+/// How an app's code moved.
+fn commit(from: &str, to: &str) -> String {
+    match (from.strip_prefix("local:"), to.strip_prefix("local:")) {
+        (Some(from), Some(to)) => format!("its files changed, {} → {}", short(from), short(to)),
+        _ => format!("commit {} → {}", short(from), short(to)),
     }
 }
 
@@ -60,7 +68,7 @@ pub fn found(found: &Found) -> String {
         Found::SupervisorGone { replicas } => {
             format!("its supervisor is gone, {} left without it", count(*replicas, "process", "processes"))
         }
-        Found::Silent { why } => format!("its supervisor does not answer: {}", first_line(why)),
+        Found::Silent { why } => first_line(why),
         Found::OtherRelease { serves: Some(tag), recorded } => format!("{tag} serves instead of {recorded}"),
         Found::OtherRelease { serves: None, .. } => "its supervisor runs no release".into(),
         Found::OtherDefinition => "it runs under another definition".into(),
@@ -103,7 +111,9 @@ pub fn blocked(blocked: &Blocked) -> String {
         Blocked::CommitNotLookedUp => "its commit was not looked up: plan without --offline".into(),
         Blocked::ElsewhereRunning { host } => format!("it runs on {host}: apply there"),
         Blocked::PortHeld { port, by } => {
-            format!("port {port} is {by}'s, which waits for this app: apply with other ports first")
+            format!(
+                "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
+            )
         }
     }
 }
@@ -197,11 +207,16 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
             if let Some(roll) = &work.roll {
                 all.push(("rolls", rolled(roll)));
             }
-            let only_remembered = operation.steps.iter().find_map(|planned| match planned.skip {
-                Some(skip @ (Skip::NothingLive | Skip::NothingChanges)) => Some(skip),
-                _ => None,
-            });
-            all.extend(only_remembered.map(|skip| ("runs", self::skip(skip).to_owned())));
+            let skipped = |skip: Skip| operation.steps.iter().any(|planned| planned.skip == Some(skip));
+            if skipped(Skip::NothingLive) {
+                all.push(("changes", "nothing that runs: no release is live yet".into()));
+            }
+            if skipped(Skip::NothingChanges) {
+                all.push(("changes", "nothing that runs, only what norn remembers".into()));
+            }
+            if operation.action == Action::Forge && work.protected {
+                all.push(("protected", "it cannot be removed until `protected: false` is applied".into()));
+            }
         }
         Work::Teardown(work) => {
             all.push(("deletes", "what runs of it, and its releases".to_owned()));
@@ -224,11 +239,10 @@ fn deploy(operation: &Operation, work: &DeployWork, all: &mut Vec<(&'static str,
         all.push(("records", work.tag.clone()));
         return;
     }
-    if work.commit.is_empty() {
-        all.push(("source", source(&work.source)));
-    } else {
-        all.push(("source", format!("{} at {}", source(&work.source), short(&work.commit))));
-        all.push(("release", work.tag.clone()));
+    let source = source(&work.source);
+    match work.commit.as_str() {
+        "" => all.push(("source", source)),
+        _ => all.push(("release", format!("{} from {source}", work.tag))),
     }
     if operation.reasons.contains(&Reason::NoRelease) {
         definition(&work.definition, all);
@@ -254,16 +268,20 @@ fn rolled(roll: &Roll) -> String {
     let tag = &roll.release.tag;
     match roll.definition.replicas {
         0 => format!("{tag} to no replicas: nothing of it runs"),
-        _ => format!("{tag} to {}", size(&roll.definition)),
+        _ => size(&roll.definition, &format!(" of {tag}")),
     }
 }
 
 /// How many replicas run, and where they are reached.
-fn size(definition: &Definition) -> String {
+fn size(definition: &Definition, of: &str) -> String {
     let replicas = count(definition.replicas as usize, "replica", "replicas");
+    let open = match definition.front {
+        Front::On(address) if !address.is_loopback() => format!(", open on {address}"),
+        Front::On(_) | Front::Off => String::new(),
+    };
     match reached(definition) {
-        Some(url) => format!("{replicas} at {url}"),
-        None => replicas,
+        Some(url) => format!("{replicas}{of} at {url}{open}"),
+        None => format!("{replicas}{of}"),
     }
 }
 
@@ -275,7 +293,7 @@ fn definition(definition: &Definition, all: &mut Vec<(&'static str, String)>) {
     };
     match definition.replicas {
         0 => all.push(("runs", format!("{role}, no replicas: nothing of it runs"))),
-        _ => all.push(("runs", format!("{role}, {}", size(definition)))),
+        _ => all.push(("runs", format!("{role}, {}", size(definition, "")))),
     }
     all.push(("command", command(&definition.command)));
     all.push(("healthy", health(&definition.health)));
@@ -302,7 +320,10 @@ fn command(command: &Command) -> String {
             let lines = text.trim_end().lines().count();
             match lines {
                 0 | 1 => text.trim_end().to_owned(),
-                n => format!("{} (and {})", first_line(text), self::count(n - 1, "more line", "more lines")),
+                n => {
+                    let first = text.lines().next().unwrap_or_default();
+                    format!("{first} (and {})", self::count(n - 1, "more line", "more lines"))
+                }
             }
         }
         Command::Exec(argv) => format!("{argv:?}"),
@@ -311,11 +332,19 @@ fn command(command: &Command) -> String {
 
 fn health(health: &Health) -> String {
     match &health.probe {
-        Probe::Http { path, host } if host == "localhost" => format!("GET {path} answers well"),
-        Probe::Http { path, host } => format!("GET {path} with Host {host} answers well"),
+        Probe::Http { path, host } if host == "localhost" => format!("GET {path} succeeds"),
+        Probe::Http { path, host } => format!("GET {path} with Host {host} succeeds"),
         Probe::Tcp => "the port accepts".into(),
         Probe::Command(command) => format!("`{}` succeeds", first_line(command)),
-        Probe::Lives(time) => format!("it lives for {time:?}"),
+        Probe::Lives(time) => format!("it is alive after {time:?}"),
+    }
+}
+
+/// How a value that is not shown differs.
+pub fn value_changed(spelling: &str) -> String {
+    match spelling.starts_with("${") {
+        true => format!("the value of {spelling} changed"),
+        false => "its value changed".into(),
     }
 }
 

@@ -210,7 +210,7 @@ impl World {
             (Action::Deploy, Some(deploy)) => {
                 let status = DeploymentStatus::Deploying;
                 self.row(app, &deploy.deployment, &deploy.commit, &deploy.tag, status, "");
-                if self.snapshot.resources.get(&Address::forge(app)).is_none() {
+                if !self.snapshot.resources.contains_key(&Address::forge(app)) {
                     let body =
                         ForgeV1 { version: 1, definition: None, values: BTreeMap::new(), protected: false };
                     self.put(Address::forge(app), format::record(&body, false));
