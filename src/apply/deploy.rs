@@ -249,6 +249,10 @@ impl<'a> Deploying<'a> {
             definition: &self.work.definition,
             rollout: self.work.rollout,
         };
+        if let Some(old) = &self.work.supersedes {
+            // The old name's supervisor holds the port, so it goes first.
+            forge::stop(&step, old).await?;
+        }
         let mut done = live.put(&step).await?;
         done.changes.extend(self.live());
         Ok(done)

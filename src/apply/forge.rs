@@ -64,7 +64,7 @@ async fn put_stored(
     forge: &ForgeV1,
     work: &ForgeWork,
 ) -> Result<Done, StepError> {
-    if let Some(old) = &work.renamed_from {
+    if let Some(old) = &roll.supersedes {
         // The old name's supervisor holds the port, so it goes first.
         stop(step, old).await?;
     }
@@ -131,7 +131,8 @@ pub async fn teardown(
     Ok((!work.keeps.is_empty()).then(|| format!("kept: {}", work.keeps.join(", "))))
 }
 
-async fn stop(step: &InStep, app: &AppName) -> Result<Done, StepError> {
+/// Stops what runs of an app, if anything does.
+pub async fn stop(step: &InStep, app: &AppName) -> Result<Done, StepError> {
     let home = &step.run.world.home;
     let stopped = home.stop(app, step.run.lease.token, |report| say(step, &report)).await;
     let done = stopped.map_err(|error| roll_error(&error, step))?;

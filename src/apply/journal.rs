@@ -10,6 +10,7 @@ use super::Run;
 use super::events::{Event, StepError};
 use super::walk::{Gate, Stopped};
 use crate::plan::{Operation, Step};
+use crate::render::words;
 use crate::state::{Change, DeploymentStatus, ForgeStatus, StepLog};
 
 /// What a step gave.
@@ -104,7 +105,7 @@ impl<'a> Journal<'a> {
         let planned = self.operation.steps.iter().find(|planned| planned.step == step);
         let Some(planned) = planned else { return Ok(()) };
         if let Some(why) = planned.skip {
-            return self.skip(step, why).await;
+            return self.skip(step, words::skip(why)).await;
         }
         if let Err(stopped) = self.gate.pass(self.run, self.operation, step).await {
             return Err(self.close_early(stopped).await);

@@ -71,9 +71,15 @@ impl Made {
 
     /// Plans anew from what is at hand.
     pub fn plan(&mut self, selection: &Selection, options: &Options) {
-        let options = Options { redeploy: selection.redeploy.clone(), ..options.clone() };
+        let options = Options {
+            redeploy: selection.redeploy.clone(),
+            selection: select::Selection {
+                targets: selection.target.clone(),
+                excluded: selection.exclude.clone(),
+            },
+            ..options.clone()
+        };
         self.plan = plan::plan(&self.desired, &self.stored, &self.facts, &options);
-        select::select(&mut self.plan, &selection.target, &selection.exclude);
     }
 
     pub fn human(&self, project: &Project, color: bool) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, Probe, Role, Rollout, Source,
-    Values,
+    Untouched, Values, Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -34,10 +34,13 @@ pub fn from_spec(
     let mut apps = BTreeMap::new();
     let mut untouched = BTreeMap::new();
     for (name, written) in &project.apps {
-        if written.deploy == Some(false) {
-            untouched.insert(name.clone(), "it has `deploy: false`".into());
-        } else if let Some(why) = pending::left_out(written, project) {
-            untouched.insert(name.clone(), format!("this version leaves out {why}"));
+        let left_alone = if written.deploy == Some(false) {
+            Some(Why::DeployFalse)
+        } else {
+            pending::left_out(written, project).map(Why::LeftOut)
+        };
+        if let Some(why) = left_alone {
+            untouched.insert(name.clone(), Untouched { why, was: written.was.clone() });
         } else {
             let mut reader =
                 AppReader { document, staged, project, name, written, variable, problems: &mut problems };

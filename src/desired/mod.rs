@@ -30,11 +30,28 @@ pub struct Desired {
     /// own app only.
     pub whole: bool,
     pub apps: BTreeMap<AppName, App>,
-    /// Apps that stay as they are, and why.
-    pub untouched: BTreeMap<AppName, String>,
+    /// Apps that stay as they are.
+    pub untouched: BTreeMap<AppName, Untouched>,
     pub values: Values,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
+}
+
+/// An app that stays as it is, under its name or a former one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untouched {
+    pub why: Why,
+    /// Former names: what is known by them is left alone too.
+    pub was: Vec<AppName>,
+}
+
+/// Why an app stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It has `deploy: false`.
+    DeployFalse,
+    /// This version cannot run it, and what it lacks, such as `runtime docker`.
+    LeftOut(String),
 }
 
 /// One app.

@@ -79,17 +79,26 @@ fn difference(old: Option<&Shown>, new: Option<&Shown>) -> Option<Difference> {
     }
 }
 
+/// How many lines around a change are shown.
+const AROUND: usize = 3;
+
 fn lines(from: &str, to: &str) -> Vec<String> {
     let diff = TextDiff::from_lines(from, to);
-    let changes = diff.iter_all_changes().map(|change| {
-        let sign = match change.tag() {
-            ChangeTag::Delete => '-',
-            ChangeTag::Insert => '+',
-            ChangeTag::Equal => ' ',
-        };
-        format!("{sign}{}", change.value().trim_end_matches('\n'))
-    });
-    changes.collect()
+    let mut out = Vec::new();
+    for (index, group) in diff.grouped_ops(AROUND).iter().enumerate() {
+        if index > 0 {
+            out.push(" …".to_owned());
+        }
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let sign = match change.tag() {
+                ChangeTag::Delete => '-',
+                ChangeTag::Insert => '+',
+                ChangeTag::Equal => ' ',
+            };
+            out.push(format!("{sign}{}", change.value().trim_end_matches('\n')));
+        }
+    }
+    out
 }
 
 /// The fields of a definition by name; what is at its default is left out.

@@ -1,32 +1,41 @@
 //! What would change.
 //!
 //! Here: the plan and [`plan`], which makes it of what should exist, what is known and what was
-//! looked up. Elsewhere: looking up (`cli`, `provider`), making it so (`apply`).
+//! looked up. Elsewhere: looking up (`cli`, `provider`), making it so (`apply`), words (`render`).
 //! Invariants: pure; same input, same plan; a plan holds all that apply needs but the values
-//! behind references and secrets, and none of those.
+//! behind references and secrets, and none of those; time grows with the number of resources.
 
 pub mod diff;
+mod drift;
 mod facts;
 mod forge;
+mod known;
+mod operation;
 mod release;
 mod restart;
 pub mod select;
+mod teardown;
 mod waits;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use diff::{Difference, FieldDiff};
+pub use drift::{Drift, Found};
 pub use facts::{Facts, Running, SourceFact};
-use serde::{Deserialize, Serialize};
+use known::{History, Known};
+pub use operation::{
+    Action, Before, Blocked, DeployWork, ForgeWork, Interruption, Operation, PlannedStep, Reason, Risk, Roll,
+    Skip, Step, TeardownWork, Wait, Work,
+};
+pub use select::Selection;
 
 use crate::address::Address;
-use crate::desired::{Build, Definition, Desired, Rollout, Source};
+use crate::desired::{App, Desired, Untouched, Why};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
-use crate::state::format::{DeployV1, ForgeV1};
 
 /// Everything that would be done, in an order in which it can be done.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,213 +44,13 @@ pub struct Plan {
     /// What is not as norn left it, apart from what the spec wants.
     pub drift: Vec<Drift>,
     /// Apps that stay as they are, and why.
-    pub untouched: BTreeMap<AppName, String>,
+    pub untouched: BTreeMap<AppName, Why>,
+    /// What would change and is not selected.
+    pub left_out: BTreeSet<Address>,
+    /// Under `--offline`: apps whose commit is taken to be where the store saw it last.
+    pub last_seen: Vec<AppName>,
     /// Apps that are as the spec wants them.
     pub unchanged: Vec<AppName>,
-}
-
-/// One change of one resource.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Operation {
-    pub address: Address,
-    pub action: Action,
-    pub reasons: Vec<Reason>,
-    pub diff: Vec<FieldDiff>,
-    pub steps: Vec<PlannedStep>,
-    pub waits: Vec<Wait>,
-    pub risk: Risk,
-    /// Why apply refuses it.
-    pub blocked: Option<Blocked>,
-    /// Digests of the records as the plan found them.
-    pub before: Before,
-    pub work: Work,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Action {
-    Forge,
-    Update,
-    Teardown,
-    Deploy,
-}
-
-impl Action {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Forge => "forge",
-            Action::Update => "update",
-            Action::Teardown => "teardown",
-            Action::Deploy => "deploy",
-        }
-    }
-}
-
-/// Why an operation is planned: for the reader, never for apply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    NewInSpec,
-    NotInSpec,
-    /// The user asked for it by `norn destroy`.
-    Destroyed,
-    RenamedFrom(AppName),
-    DefinitionChanged,
-    ProtectionChanged {
-        now: bool,
-    },
-    /// Nothing was ever put live.
-    NoRelease,
-    Commit {
-        from: String,
-        to: String,
-    },
-    BuildChanged,
-    SourceChanged,
-    Redeploy,
-    Restart,
-    /// What is recorded does not run here.
-    NotRunning {
-        found: String,
-    },
-    /// The release's folder is gone.
-    ReleaseMissing,
-    /// A run died after this release went live: it only has to be written down.
-    LiveUnrecorded,
-    /// The last attempt failed.
-    LastFailed {
-        error: String,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Risk {
-    Safe,
-    /// Clients notice: there is no front that keeps connections.
-    Interrupts,
-    Destroys,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blocked {
-    /// The app's `protected: true` is remembered.
-    Protected,
-    /// Under `--offline` no commit is known.
-    CommitNotLookedUp,
-    /// Another machine runs the app.
-    ElsewhereRunning { host: String },
-}
-
-/// The steps of all operations, by their names in the step logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    CreateDeployment,
-    DeleteDeployment,
-    Clone,
-    Build,
-    Test,
-    Snapshot,
-    Migrate,
-    Deploy,
-    Cleanup,
-}
-
-impl Step {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Step::CreateDeployment => "create-deployment",
-            Step::DeleteDeployment => "delete-deployment",
-            Step::Clone => "clone",
-            Step::Build => "build",
-            Step::Test => "test",
-            Step::Snapshot => "snapshot",
-            Step::Migrate => "migrate",
-            Step::Deploy => "deploy",
-            Step::Cleanup => "cleanup",
-        }
-    }
-}
-
-/// A step, or why it is skipped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedStep {
-    pub step: Step,
-    pub skip: Option<&'static str>,
-}
-
-/// `step` of this operation starts after `of` has done `until`, or after all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wait {
-    pub step: Step,
-    pub of: Address,
-    pub until: Option<Step>,
-}
-
-/// Digests of an app's records; none where there is no record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Before {
-    pub forge: Option<String>,
-    pub deploy: Option<String>,
-}
-
-/// What apply does.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Work {
-    Forge(ForgeWork),
-    Deploy(Box<DeployWork>),
-    Teardown(TeardownWork),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForgeWork {
-    pub renamed_from: Option<AppName>,
-    pub protected: bool,
-    /// What is live now, which stays where nothing is rolled.
-    pub live: Option<ForgeV1>,
-    /// The running release and the definition to which it is rolled; absent where a deploy does it.
-    pub roll: Option<Roll>,
-}
-
-/// A stored release under a new definition.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Roll {
-    pub release: DeployV1,
-    pub definition: Definition,
-    pub rollout: Rollout,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeployWork {
-    pub source: Source,
-    /// 40 hex digits, or `local:` and 64.
-    pub commit: String,
-    pub tag: String,
-    pub build: Build,
-    pub migrate: Option<String>,
-    /// The database to dump.
-    pub snapshot: Option<String>,
-    pub definition: Definition,
-    pub rollout: Rollout,
-    pub protected: bool,
-    /// A release that serves already: nothing is built, it is written down.
-    pub record_only: Option<DeployV1>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct TeardownWork {
-    /// What is left, for the reader.
-    pub keeps: Vec<String>,
-    pub drain: std::time::Duration,
-}
-
-/// One thing that is not as norn left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drift {
-    pub app: AppName,
-    pub found: String,
-    /// Whether the plan has an operation that mends it.
-    pub repaired: bool,
 }
 
 /// How the user bends a plan.
@@ -252,89 +61,116 @@ pub struct Options {
     pub destroy: bool,
     /// Plan instead that this app's live release is started again.
     pub restart: Option<AppName>,
+    pub selection: Selection,
 }
 
 /// Makes the plan.
 pub fn plan(desired: &Desired, stored: &Snapshot, facts: &Facts, options: &Options) -> Plan {
     if let Some(app) = &options.restart {
-        let rollout = desired.apps.get(app).map_or(Rollout::default(), |app| app.rollout);
+        let rollout = desired.apps.get(app).map(|app| app.rollout).unwrap_or_default();
         return restart::plan(app, rollout, stored, facts);
     }
-    let mut plan = Plan { untouched: desired.untouched.clone(), ..Plan::default() };
+    let mut plan = Plan::default();
+    let renames = known::renames(desired, stored);
     if !options.destroy {
+        let history = History::of(stored);
         for app in desired.apps.values() {
-            let renamed_from = renamed_from(app, stored);
-            let known = Known::of(renamed_from.as_ref().unwrap_or(&app.name), stored);
-            let context = Context { desired, stored, facts, options, app, renamed_from, known };
-            let deploy = release::plan(&context, &mut plan.drift);
-            let forge = forge::plan(&context, deploy.as_ref(), &mut plan.drift);
-            if forge.is_none() && deploy.is_none() {
-                plan.unchanged.push(app.name.clone());
-            }
-            plan.operations.extend(forge);
-            plan.operations.extend(deploy);
+            let base = Base { desired, stored, facts, options, history: &history };
+            let renamed_from = renames.get(&app.name);
+            plan.app(&Context::new(base, app, renamed_from));
         }
     }
-    let gone = forge::removed(desired, stored, options);
-    plan.operations.extend(gone.into_iter().map(|app| forge::teardown(&app, stored, facts, options)));
-    waits::order(&mut plan.operations, desired);
+    for (name, untouched) in &desired.untouched {
+        plan.leave(name, untouched, stored, facts, options);
+    }
+    for app in teardown::removed(desired, stored, &renames, options) {
+        let operation = teardown::plan(&app, stored, facts, options);
+        plan.add_selected(operation, &options.selection);
+    }
+    waits::order(&mut plan.operations, desired, stored, &renames);
     plan
 }
 
-/// The former name under which an app is known, where its own is not.
-fn renamed_from(app: &crate::desired::App, stored: &Snapshot) -> Option<AppName> {
-    let known = |name: &AppName| stored.resources.contains_key(&Address::forge(name));
-    if known(&app.name) {
-        return None;
+impl Plan {
+    /// Plans one app.
+    ///
+    /// A deploy puts the definition live together with the release, so it brings the app's forge
+    /// along where that is not targeted, and is left out where it is excluded.
+    fn app(&mut self, context: &Context<'_>) {
+        let selection = &context.base.options.selection;
+        let due = release::plan(context);
+        let deploy = due.clone().filter(|deploy| selection.takes(&deploy.address));
+        let forge = forge::plan(context, deploy.as_ref());
+        let excluded = forge.as_ref().is_some_and(|forge| selection.excludes(&forge.address));
+        let taken = match &forge {
+            Some(forge) => !excluded && (deploy.is_some() || selection.takes(&forge.address)),
+            None => false,
+        };
+        let mut deploy = deploy.filter(|_| !excluded);
+        if let Some(deploy) = deploy.as_mut().filter(|deploy| forge.is_none() && deploy.puts_live().is_some())
+        {
+            deploy.diff = context.diff();
+        }
+        let name = &context.app.name;
+        if due.is_some() && deploy.is_none() {
+            self.left_out.insert(Address::deploy(name));
+        }
+        if forge.is_some() && !taken {
+            self.left_out.insert(Address::forge(name));
+        }
+        if due.is_none() && forge.is_none() {
+            self.unchanged.push(name.clone());
+        }
+        if matches!(context.facts().sources.get(name), Some(SourceFact::LastSeen(_))) {
+            self.last_seen.push(name.clone());
+        }
+        let forge = forge.filter(|_| taken);
+        self.note_drift(context, forge.as_ref(), deploy.as_ref());
+        self.operations.extend(forge);
+        self.operations.extend(deploy);
     }
-    app.was.iter().find(|name| known(name)).cloned()
-}
 
-/// What the store knows of one app.
-struct Known {
-    before: Before,
-    forge: Option<ForgeV1>,
-    deploy: Option<DeployV1>,
-}
-
-impl Known {
-    fn of(app: &AppName, stored: &Snapshot) -> Self {
-        let forge = stored.resources.get(&Address::forge(app));
-        let deploy = stored.resources.get(&Address::deploy(app));
-        // A body that this version cannot read is no reason to touch what runs: `state::check`
-        // refuses such a store before a plan is made.
-        let read = |record: &crate::state::Record| record.body.clone();
-        Self {
-            before: Before {
-                forge: forge.map(|record| record.digest.clone()),
-                deploy: deploy.map(|record| record.digest.clone()),
-            },
-            forge: forge.and_then(|record| serde_json::from_value(read(record)).ok()),
-            deploy: deploy.and_then(|record| serde_json::from_value(read(record)).ok()),
+    fn note_drift(&mut self, context: &Context<'_>, forge: Option<&Operation>, deploy: Option<&Operation>) {
+        let goes = |operation: Option<&Operation>| {
+            operation.is_some_and(|operation| operation.blocked.is_none() && operation.puts_live().is_some())
+        };
+        let app = &context.app.name;
+        if let Some(tag) = context.missing_release() {
+            let found = Found::ReleaseMissing { tag: tag.to_owned() };
+            self.drift.push(Drift { app: app.clone(), found, repaired: goes(deploy) });
+        }
+        if let Some(found) = &context.found {
+            let repaired = found.mended_by_a_roll() && (goes(forge) || goes(deploy));
+            self.drift.push(Drift { app: app.clone(), found: found.clone(), repaired });
         }
     }
-}
 
-/// What the rules for one app look at.
-struct Context<'a> {
-    desired: &'a Desired,
-    stored: &'a Snapshot,
-    facts: &'a Facts,
-    options: &'a Options,
-    app: &'a crate::desired::App,
-    renamed_from: Option<AppName>,
-    known: Known,
-}
-
-impl Context<'_> {
-    /// Why the newest attempt to deploy the app failed, if it did.
-    fn last_failure(&self) -> Option<&str> {
-        let newest = self.stored.deployments.iter().rev().find(|row| row.app == self.app.name)?;
-        (newest.status == crate::state::DeploymentStatus::Failed).then_some(newest.error.as_str())
+    /// Notes an app that stays as it is, and what is found of it nonetheless.
+    fn leave(
+        &mut self,
+        name: &AppName,
+        untouched: &Untouched,
+        stored: &Snapshot,
+        facts: &Facts,
+        options: &Options,
+    ) {
+        if options.destroy && untouched.why != Why::DeployFalse {
+            return;
+        }
+        self.untouched.insert(name.clone(), untouched.why.clone());
+        if let Some(found) = drift::found(&Known::of(name, stored), facts.running.get(name)) {
+            self.drift.push(Drift { app: name.clone(), found, repaired: false });
+        }
     }
-}
 
-impl Plan {
+    fn add_selected(&mut self, operation: Operation, selection: &Selection) {
+        if selection.takes(&operation.address) {
+            self.operations.push(operation);
+        } else {
+            self.left_out.insert(operation.address);
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
@@ -345,5 +181,74 @@ impl Plan {
 
     pub fn blocked(&self) -> impl Iterator<Item = &Operation> {
         self.operations.iter().filter(|operation| operation.blocked.is_some())
+    }
+}
+
+/// What the rules for all apps look at.
+#[derive(Clone, Copy)]
+struct Base<'a> {
+    desired: &'a Desired,
+    stored: &'a Snapshot,
+    facts: &'a Facts,
+    options: &'a Options,
+    history: &'a History<'a>,
+}
+
+/// What the rules for one app look at.
+struct Context<'a> {
+    base: Base<'a>,
+    app: &'a App,
+    /// The former name under which it is known.
+    renamed_from: Option<&'a AppName>,
+    known: Known,
+    /// A former name under which it runs.
+    supersedes: Option<&'a AppName>,
+    /// How what runs differs from what is recorded.
+    found: Option<Found>,
+}
+
+impl<'a> Context<'a> {
+    fn new(base: Base<'a>, app: &'a App, renamed_from: Option<&'a AppName>) -> Self {
+        let known = Known::of(renamed_from.unwrap_or(&app.name), base.stored);
+        let running = &base.facts.running;
+        // A rename whose deploy did not get to its end leaves the old name's supervisor behind.
+        let lingers = |name: &&AppName| {
+            !base.stored.resources.contains_key(&Address::forge(name))
+                && running.get(*name).is_some_and(|r| !matches!(r, Running::Nothing | Running::Rebooted))
+        };
+        let lingering = || app.was.iter().find(lingers);
+        let supersedes = renamed_from.or_else(lingering);
+        let found = drift::found(&known, running.get(renamed_from.unwrap_or(&app.name)));
+        let found = match (found, renamed_from, supersedes) {
+            (Some(Found::NothingRuns | Found::Rebooted), None, Some(old)) => {
+                Some(Found::OldName { name: old.clone() })
+            }
+            (found, _, _) => found,
+        };
+        Self { base, app, renamed_from, known, supersedes, found }
+    }
+
+    fn facts(&self) -> &'a Facts {
+        self.base.facts
+    }
+
+    /// The name under which the app's rows are.
+    fn stored_name(&self) -> &'a AppName {
+        self.renamed_from.unwrap_or(&self.app.name)
+    }
+
+    /// The live release, if its folder is gone and something is to run of it.
+    fn missing_release(&self) -> Option<&str> {
+        let tag = &self.known.deploy.as_ref()?.tag;
+        let gone = !self.facts().releases.contains(tag) && self.app.definition.replicas > 0;
+        gone.then_some(tag.as_str())
+    }
+
+    /// Why this machine cannot put the app live.
+    fn elsewhere(&self) -> Option<Blocked> {
+        match self.facts().running.get(self.stored_name()) {
+            Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
+            _ => None,
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! When an app is deployed, and from which commit.
 
 use super::{
-    Action, Blocked, Context, DeployWork, Drift, Operation, PlannedStep, Reason, Risk, Running, SourceFact,
-    Step, Work,
+    Action, Blocked, Context, DeployWork, Operation, PlannedStep, Reason, Risk, Skip, SourceFact, Step, Work,
+    forge,
 };
 use crate::address::Address;
-use crate::desired::{Build, Front, Source};
-use crate::state::{DeploymentStatus, Snapshot};
+use crate::desired::{Build, Source};
 
 /// The deploy of an app, if one is due.
-pub fn plan(context: &Context<'_>, drift: &mut Vec<Drift>) -> Option<Operation> {
+pub fn plan(context: &Context<'_>) -> Option<Operation> {
     let app = context.app;
     let known = context.known.deploy.as_ref();
-    let fact = context.facts.sources.get(&app.name).unwrap_or(&SourceFact::NotLookedUp);
+    let fact = context.facts().sources.get(&app.name).unwrap_or(&SourceFact::NotLookedUp);
     let commit = match fact {
         SourceFact::Version(commit) | SourceFact::LastSeen(commit) => Some(commit.as_str()),
         SourceFact::NotLookedUp => None,
@@ -20,10 +19,11 @@ pub fn plan(context: &Context<'_>, drift: &mut Vec<Drift>) -> Option<Operation> 
     let mut reasons = Vec::new();
     match (known, commit) {
         (None, _) => reasons.push(Reason::NoRelease),
+        (Some(_), None) => reasons.push(Reason::CommitUnknown),
         (Some(known), Some(commit)) if known.commit != commit => {
             reasons.push(Reason::Commit { from: known.commit.clone(), to: commit.to_owned() });
         }
-        (Some(_), _) => {}
+        (Some(_), Some(_)) => {}
     }
     if let Some(known) = known {
         if same_release_differs(&known.build, &app.build) {
@@ -32,34 +32,29 @@ pub fn plan(context: &Context<'_>, drift: &mut Vec<Drift>) -> Option<Operation> 
         if moved(&known.source, &app.source) {
             reasons.push(Reason::SourceChanged);
         }
-        if !context.facts.releases.contains(&known.tag) && app.definition.replicas > 0 {
-            reasons.push(Reason::ReleaseMissing);
-            drift.push(Drift {
-                app: app.name.clone(),
-                found: format!("the folder of release {} is gone", known.tag),
-                repaired: true,
-            });
-        }
     }
-    if context.options.redeploy.contains(&app.name) {
+    if context.missing_release().is_some() {
+        reasons.push(Reason::ReleaseMissing);
+    }
+    if context.base.options.redeploy.contains(&app.name) {
         reasons.push(Reason::Redeploy);
     }
-    let record_only = known.filter(|known| reasons.is_empty() && unrecorded(known, context.stored)).cloned();
+    let history = context.base.history;
+    let record_only = known.filter(|known| reasons.is_empty() && history.unrecorded(known)).cloned();
     if record_only.is_some() {
         reasons.push(Reason::LiveUnrecorded);
     }
     if reasons.is_empty() {
         return None;
     }
-    if let Some(error) = context.last_failure().filter(|_| record_only.is_none()) {
-        reasons.push(Reason::LastFailed { error: error.to_owned() });
-    }
+    let failure = history.last_failure(context.stored_name()).filter(|_| record_only.is_none());
+    reasons.extend(failure.map(|error| Reason::LastFailed { error: error.to_owned() }));
     let commit = commit.unwrap_or_default();
     let tag = match &record_only {
         Some(release) => release.tag.clone(),
         None => next_tag(context, commit),
     };
-    let interrupts = app.definition.port.is_some() && app.definition.front == Front::Off && known.is_some();
+    let interrupts = if record_only.is_some() { None } else { forge::interruption(context) };
     Some(Operation {
         address: Address::deploy(&app.name),
         action: Action::Deploy,
@@ -67,8 +62,11 @@ pub fn plan(context: &Context<'_>, drift: &mut Vec<Drift>) -> Option<Operation> 
         diff: Vec::new(),
         steps: steps(context, record_only.is_some()),
         waits: Vec::new(),
-        risk: if interrupts && record_only.is_none() { Risk::Interrupts } else { Risk::Safe },
-        blocked: blocked(context, fact),
+        risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
+        blocked: match fact {
+            SourceFact::NotLookedUp => Some(Blocked::CommitNotLookedUp),
+            SourceFact::Version(_) | SourceFact::LastSeen(_) => context.elsewhere(),
+        },
         before: context.known.before.clone(),
         work: Work::Deploy(Box::new(DeployWork {
             source: app.source.clone(),
@@ -80,17 +78,10 @@ pub fn plan(context: &Context<'_>, drift: &mut Vec<Drift>) -> Option<Operation> 
             definition: app.definition.clone(),
             rollout: app.rollout,
             protected: app.protected,
+            supersedes: context.supersedes.cloned(),
             record_only,
         })),
     })
-}
-
-fn blocked(context: &Context<'_>, fact: &SourceFact) -> Option<Blocked> {
-    match (fact, context.facts.running.get(&context.app.name)) {
-        (SourceFact::NotLookedUp, _) => Some(Blocked::CommitNotLookedUp),
-        (_, Some(Running::Elsewhere { host })) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
-        _ => None,
-    }
 }
 
 /// What makes another release of the same commit. Tests and caches do not.
@@ -109,25 +100,12 @@ fn moved(old: &Source, new: &Source) -> bool {
     }
 }
 
-/// Whether the live release has no row that says so: a run died between the two.
-fn unrecorded(known: &crate::state::format::DeployV1, stored: &Snapshot) -> bool {
-    let row = stored.deployments.iter().rev().find(|row| row.id == known.deployment);
-    row.is_none_or(|row| row.status == DeploymentStatus::Failed)
-}
-
 /// `app:<first 12>` of a commit, or the next free `-<n>` of it.
 fn next_tag(context: &Context<'_>, commit: &str) -> String {
     let short: String = commit.trim_start_matches("local:").chars().take(12).collect();
-    let name = &context.app.name;
-    let base = format!("{name}:{short}");
-    // A tag that ever went live names that build for good; a failed attempt gives its tag back.
-    let taken = |tag: &str| {
-        context.known.deploy.as_ref().is_some_and(|release| release.tag == tag)
-            || context.stored.deployments.iter().any(|row| {
-                row.image_tag == tag
-                    && matches!(row.status, DeploymentStatus::Deployed | DeploymentStatus::RolledBack)
-            })
-    };
+    let base = format!("{}:{short}", context.app.name);
+    let live = context.known.deploy.as_ref().map(|release| release.tag.as_str());
+    let taken = |tag: &str| live == Some(tag) || context.base.history.lived(tag);
     let mut tag = base.clone();
     let mut n = 2;
     while taken(&tag) {
@@ -139,19 +117,18 @@ fn next_tag(context: &Context<'_>, commit: &str) -> String {
 
 fn steps(context: &Context<'_>, record_only: bool) -> Vec<PlannedStep> {
     let app = context.app;
-    let unless = |there: bool, why: &'static str| (!there).then_some(why);
+    let unless = |there: bool, skip: Skip| (!there).then_some(skip);
     let plan = [
         (Step::Clone, None),
-        (Step::Build, unless(app.build.command.is_some(), "no `build.command`: the code is the release")),
-        (Step::Test, unless(app.build.test.is_some(), "no `build.test`")),
-        (Step::Snapshot, unless(app.snapshot.is_some(), "no `services.postgres`")),
-        (Step::Migrate, unless(app.migrate.is_some(), "no `migrations.command`")),
+        (Step::Build, unless(app.build.command.is_some(), Skip::NoBuild)),
+        (Step::Test, unless(app.build.test.is_some(), Skip::NoTest)),
+        (Step::Snapshot, unless(app.snapshot.is_some(), Skip::NoDatabase)),
+        (Step::Migrate, unless(app.migrate.is_some(), Skip::NoMigration)),
         (Step::Deploy, None),
         (Step::Cleanup, None),
     ];
-    let steps = plan.into_iter().map(|(step, skip)| PlannedStep {
-        step,
-        skip: if record_only { Some("the release serves already") } else { skip },
-    });
+    let steps = plan
+        .into_iter()
+        .map(|(step, skip)| PlannedStep { step, skip: if record_only { Some(Skip::Serves) } else { skip } });
     steps.collect()
 }

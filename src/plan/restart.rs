@@ -1,9 +1,11 @@
 //! A plan that starts an app's live release again under its live definition.
 
-use super::{Action, Known, Operation, Plan, PlannedStep, Reason, Risk, Roll, Step, Work};
+use super::{
+    Action, Blocked, Facts, ForgeWork, Interruption, Known, Operation, Plan, PlannedStep, Reason, Risk, Roll,
+    Running, Step, Work,
+};
 use crate::address::Address;
 use crate::desired::{Front, Rollout};
-use crate::plan::{Facts, ForgeWork, forge};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 
@@ -12,7 +14,7 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
     let known = Known::of(app, stored);
     let (Some(live), Some(release)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = live.definition.clone() else { return Plan::default() };
-    let interrupts = definition.port.is_some() && definition.front == Front::Off;
+    let no_front = definition.port.is_some() && definition.front == Front::Off;
     let operation = Operation {
         address: Address::forge(app),
         action: Action::Update,
@@ -20,15 +22,18 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
         diff: Vec::new(),
         steps: vec![PlannedStep { step: Step::CreateDeployment, skip: None }],
         waits: Vec::new(),
-        risk: if interrupts { Risk::Interrupts } else { Risk::Safe },
-        blocked: forge::elsewhere(facts, app),
+        risk: if no_front { Risk::Interrupts(Interruption::NoFront) } else { Risk::Safe },
+        blocked: match facts.running.get(app) {
+            Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
+            _ => None,
+        },
         before: known.before,
-        work: Work::Forge(ForgeWork {
+        work: Work::Forge(Box::new(ForgeWork {
             renamed_from: None,
             protected: live.protected,
             live: Some(live),
-            roll: Some(Roll { release, definition, rollout }),
-        }),
+            roll: Some(Roll { release, definition, rollout, supersedes: None }),
+        })),
     };
     Plan { operations: vec![operation], ..Plan::default() }
 }

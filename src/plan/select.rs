@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use super::Plan;
 use crate::address::{Address, AddressError};
 use crate::spec::name::AppName;
 
@@ -37,16 +36,20 @@ impl Selector {
     }
 }
 
-/// Keeps the operations that are targeted (all, if nothing is) and not excluded. What an
-/// operation waited for, and is not in the plan any more, is as it is.
-pub fn select(plan: &mut Plan, targets: &[Selector], excluded: &[Selector]) {
-    plan.operations.retain(|operation| {
-        let address = &operation.address;
-        let named = |list: &[Selector]| list.iter().any(|selector| selector.names(address));
-        (targets.is_empty() || named(targets)) && !named(excluded)
-    });
-    let left: Vec<Address> = plan.operations.iter().map(|operation| operation.address.clone()).collect();
-    for operation in &mut plan.operations {
-        operation.waits.retain(|wait| left.contains(&wait.of));
+/// What is planned: everything that is targeted (all, if nothing is) and not excluded.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub targets: Vec<Selector>,
+    pub excluded: Vec<Selector>,
+}
+
+impl Selection {
+    pub fn takes(&self, address: &Address) -> bool {
+        let targeted = self.targets.is_empty() || self.targets.iter().any(|target| target.names(address));
+        targeted && !self.excludes(address)
+    }
+
+    pub fn excludes(&self, address: &Address) -> bool {
+        self.excluded.iter().any(|excluded| excluded.names(address))
     }
 }

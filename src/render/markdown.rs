@@ -2,60 +2,81 @@
 
 use super::plan::Header;
 use super::words;
-use crate::plan::{Difference, Operation, Plan, Risk};
+use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason, Risk, Work};
 
-/// GitHub takes 65,536 characters; the rest is left to what a workflow puts around it.
-const MOST: usize = 65_000;
+/// GitHub takes 65,536 characters; the rest is left to what a workflow puts around it. Counted are
+/// bytes, which are never fewer.
+const MOST: usize = 60_000;
+/// What one section may take, so that none takes the others' place.
+const OF_DRIFT: usize = 8_000;
+const OF_THE_TABLE: usize = 36_000;
+const OF_A_LIST: usize = 4_000;
 
 /// The plan in Markdown.
 pub fn plan(header: &Header<'_>, plan: &Plan) -> String {
     let mut out = format!("### norn plan: {}\n\n{}\n", words::counts(plan), code(&header.line()));
     if !plan.drift.is_empty() {
-        out += "\n**Drift**\n\n";
-        for drift in &plan.drift {
-            let mended = if drift.repaired { "repaired by this plan" } else { "nothing is planned for it" };
-            out += &format!("- `{}`: {} ({mended})\n", drift.app, text(&drift.found));
-        }
+        let lines = plan.drift.iter().map(|drift| {
+            let mended = if drift.repaired { "repaired by this plan" } else { "not repaired by this plan" };
+            format!("- `{}`: {} ({mended})\n", drift.app, text(&words::found(&drift.found)))
+        });
+        out += &format!("\n**Drift**: not as norn left it\n\n{}", fitting(lines, OF_DRIFT));
     }
     if !plan.operations.is_empty() {
         out += "\n| | resource | action | why | risk |\n|---|---|---|---|---|\n";
-        let mut left = plan.operations.len();
-        for operation in &plan.operations {
-            let row = row(operation);
-            if out.len() + row.len() > MOST / 2 {
-                break;
-            }
-            out += &row;
-            left -= 1;
-        }
-        if left > 0 {
-            out += &format!("\n… and {left} more; see the log of the plan.\n");
-        }
-    }
-    let mut details = String::new();
-    for operation in plan.operations.iter().filter(|operation| !operation.diff.is_empty()) {
-        let detail = detail(operation);
-        if out.len() + details.len() + detail.len() > MOST {
-            details += "\nThe other differences are too long for a comment; see the log of the plan.\n";
-            break;
-        }
-        details += &detail;
+        out += &fitting(plan.operations.iter().map(row), OF_THE_TABLE);
     }
     if !plan.untouched.is_empty() {
-        let names: Vec<String> = plan.untouched.keys().take(100).map(|app| format!("`{app}`")).collect();
-        out += &format!("\nLeft as they are: {}.\n", names.join(", "));
+        let lines =
+            plan.untouched.iter().map(|(app, why)| format!("- `{app}`: {}\n", text(&words::untouched(why))));
+        out += &format!("\nLeft as they are:\n\n{}", fitting(lines, OF_A_LIST));
     }
-    out + &details
+    if !plan.left_out.is_empty() {
+        let lines = plan.left_out.iter().map(|address| format!("- `{address}`\n"));
+        out += &format!("\nNot selected, though due:\n\n{}", fitting(lines, OF_A_LIST));
+    }
+    if !plan.last_seen.is_empty() {
+        let lines = plan.last_seen.iter().map(|app| format!("- `{app}`\n"));
+        let lines = fitting(lines, OF_A_LIST);
+        out += &format!("\nNot looked up (`--offline`), taken at the commit seen last:\n\n{lines}");
+    }
+    if !plan.unchanged.is_empty() {
+        out += &format!("\n{} unchanged.\n", words::count(plan.unchanged.len(), "app", "apps"));
+    }
+    let left = MOST.saturating_sub(out.len());
+    out + &fitting(plan.operations.iter().filter_map(detail), left)
+}
+
+/// As many of the parts as `most` bytes hold, and how many do not fit.
+fn fitting(parts: impl Iterator<Item = String>, most: usize) -> String {
+    let mut out = String::new();
+    let mut left = 0;
+    for part in parts {
+        if left > 0 || out.len() + part.len() > most {
+            left += 1;
+        } else {
+            out += &part;
+        }
+    }
+    if left > 0 {
+        out += &format!("\n… and {left} more, which the log of the plan shows.\n");
+    }
+    out
 }
 
 fn row(operation: &Operation) -> String {
-    let mut why: Vec<String> = operation.reasons.iter().map(|reason| text(&words::reason(reason))).collect();
+    let mut why: Vec<String> =
+        operation.reasons.iter().map(|reason| text(&words::cut(&words::reason(reason), 500))).collect();
     if let Some(blocked) = &operation.blocked {
         why.insert(0, format!("**blocked**: {}", text(&words::blocked(blocked))));
     }
+    if let Work::Teardown(work) = &operation.work {
+        why.push(format!("keeps its {}", text(&work.keeps.join(" and "))));
+    }
     let risk = match operation.risk {
         Risk::Safe => "safe".to_owned(),
-        Risk::Interrupts | Risk::Destroys => format!("**{}**", words::risk(operation.risk)),
+        Risk::Interrupts(why) => format!("**interrupts**: {}", words::interruption(why)),
+        Risk::Destroys => "**destroys**".to_owned(),
     };
     format!(
         "| `{}` | `{}` | {} | {} | {risk} |\n",
@@ -66,30 +87,48 @@ fn row(operation: &Operation) -> String {
     )
 }
 
-fn detail(operation: &Operation) -> String {
-    let mut lines = Vec::new();
-    for diff in &operation.diff {
-        match &diff.difference {
-            Difference::Added(to) => lines.push(format!("+ {}: {to}", diff.field)),
-            Difference::Removed(from) => lines.push(format!("- {}: {from}", diff.field)),
-            Difference::Changed { from, to } => {
-                lines.push(format!("- {}: {from}", diff.field));
-                lines.push(format!("+ {}: {to}", diff.field));
-            }
-            Difference::Value { spelling } => lines.push(format!("! {}: {spelling} changed", diff.field)),
-            Difference::Text(text) => {
-                lines.push(format!("  {}:", diff.field));
-                lines.extend(text.iter().cloned());
-            }
+/// The fields that differ and what is done, folded away.
+fn detail(operation: &Operation) -> Option<String> {
+    if operation.action == Action::Teardown {
+        return None;
+    }
+    // What was never live is told by the deploy, as a whole.
+    let first = operation.action == Action::Forge || operation.reasons.contains(&Reason::NoRelease);
+    let mut lines: Vec<String> = operation.diff.iter().filter(|_| !first).flat_map(difference).collect();
+    let effects = words::effects(operation);
+    let width = effects.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    lines.extend(effects.iter().map(|(label, text)| format!("  {label:<width$}  {text}")));
+    if lines.is_empty() {
+        return None;
+    }
+    let body = lines.iter().map(|line| words::visible(line)).collect::<Vec<_>>().join("\n");
+    let fence = fence(&body);
+    let address = &operation.address;
+    let fields = match operation.diff.len() {
+        _ if first => String::new(),
+        0 => String::new(),
+        n => format!(", {}", words::count(n, "field", "fields")),
+    };
+    Some(format!(
+        "\n<details><summary><code>{address}</code>{fields}</summary>\n\n{fence}diff\n{body}\n{fence}\n\n</details>\n"
+    ))
+}
+
+/// A field's difference as the lines of a diff, which GitHub paints.
+fn difference(diff: &FieldDiff) -> Vec<String> {
+    let name = &diff.field;
+    let whole = |sign: char, text: &str| -> Vec<String> {
+        text.trim_end().lines().map(|line| format!("{sign} {name}: {line}")).collect()
+    };
+    match &diff.difference {
+        Difference::Added(to) => whole('+', to),
+        Difference::Removed(from) => whole('-', from),
+        Difference::Changed { from, to } => vec![format!("- {name}: {from}"), format!("+ {name}: {to}")],
+        Difference::Value { spelling } => vec![format!("! {name}: {}", words::value_changed(spelling))],
+        Difference::Text(lines) => {
+            std::iter::once(format!("  {name}:")).chain(lines.iter().cloned()).collect()
         }
     }
-    let body = lines.join("\n");
-    let fence = fence(&body);
-    format!(
-        "\n<details><summary><code>{}</code>: {} fields</summary>\n\n{fence}diff\n{body}\n{fence}\n\n</details>\n",
-        operation.address,
-        operation.diff.len()
-    )
 }
 
 /// A fence that the text itself does not hold.
@@ -105,8 +144,24 @@ fn code(line: &str) -> String {
     format!("`{}`", line.replace('`', "'"))
 }
 
-/// Text inside a table's cell.
+/// Text that means itself, inside a table's cell or a list.
 fn text(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('@', "&#64;");
-    escaped.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut out = String::with_capacity(text.len());
+    for c in text.split_whitespace().collect::<Vec<_>>().join(" ").chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '&' => out += "&amp;",
+            // Neither a mention nor a link to an issue.
+            '@' => out += "&#64;",
+            '#' => out += "&#35;",
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }

@@ -2,7 +2,7 @@
 
 use super::printer::Paint;
 use super::words;
-use crate::plan::{Difference, Operation, Plan, Risk, Work};
+use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason};
 use crate::state::Scope;
 
 /// What stands above every plan.
@@ -17,145 +17,160 @@ impl Header<'_> {
     /// Such as `project shop · stage prod · state .norn/state.db (2 resources)`.
     pub fn line(&self) -> String {
         let stage = self.scope.stage.as_ref().map(|stage| format!(" · stage {stage}")).unwrap_or_default();
-        let resources = match self.resources {
-            1 => "1 resource".to_owned(),
-            n => format!("{n} resources"),
-        };
+        let resources = words::count(self.resources, "resource", "resources");
         format!("project {}{stage} · state {} ({resources})", self.scope.project, self.state)
     }
 }
+
+/// How wide the addresses may make their column.
+const WIDEST: usize = 32;
 
 /// The whole plan.
 pub fn human(header: &Header<'_>, plan: &Plan, color: bool) -> String {
     let paint = Paint(color);
     let mut out = format!("{}\n", paint.bold(&header.line()));
     if !plan.drift.is_empty() {
-        out += "\nDrift, found here and not in the spec:\n";
+        out += "\nDrift: not as norn left it\n";
+        let width = width(plan.drift.iter().map(|drift| drift.app.as_str().len()));
         for drift in &plan.drift {
-            let mended = if drift.repaired { "the plan repairs it" } else { "nothing is planned for it" };
-            out += &format!("  ! {}: {} ({mended})\n", drift.app, drift.found);
+            let mended = if drift.repaired { "this plan repairs it" } else { "not repaired by this plan" };
+            let found = words::visible(&words::found(&drift.found));
+            out +=
+                &format!("  {} {:<width$}  {found} ({mended})\n", paint.yellow("!"), drift.app.to_string());
         }
     }
     if !plan.operations.is_empty() {
-        out.push('\n');
+        let width = width(plan.operations.iter().map(|operation| operation.address.to_string().len()));
+        let actions = plan.operations.iter().map(|operation| operation.action.as_str().len());
+        let widths = (width, actions.max().unwrap_or(0));
+        let mut app = None;
         for operation in &plan.operations {
-            out += &self::operation(operation, paint);
+            if app.replace(&operation.address.name) != Some(&operation.address.name) {
+                out.push('\n');
+            }
+            out += &self::operation(operation, widths, paint);
         }
     }
-    if !plan.untouched.is_empty() {
-        out += "\nLeft as they are:\n";
-        for (app, why) in &plan.untouched {
-            out += &format!("  · {app}: {why}\n");
-        }
-    }
-    out += &match (plan.operations.is_empty(), plan.unchanged.len()) {
+    out += &footnotes(plan);
+    let unchanged = plan.unchanged.len();
+    out += &match (plan.operations.is_empty(), unchanged) {
         (true, 0) => "\nNo changes.\n".to_owned(),
-        (true, n) => {
-            format!("\nNo changes: {n} {} as the spec wants.\n", if n == 1 { "app is" } else { "apps are" })
-        }
+        (true, n) => format!("\nNo changes: {} as the spec wants.\n", words::count(n, "app is", "apps are")),
         (false, 0) => format!("\nPlan: {}.\n", words::counts(plan)),
-        (false, n) => format!("\nPlan: {}; {n} unchanged.\n", words::counts(plan)),
+        (false, n) => {
+            format!("\nPlan: {}; {} unchanged.\n", words::counts(plan), words::count(n, "app", "apps"))
+        }
     };
     out
 }
 
-fn operation(operation: &Operation, paint: Paint) -> String {
+fn width(lengths: impl Iterator<Item = usize>) -> usize {
+    lengths.filter(|length| *length <= WIDEST).max().unwrap_or(0)
+}
+
+fn footnotes(plan: &Plan) -> String {
+    let mut out = String::new();
+    if !plan.untouched.is_empty() {
+        out += "\nLeft as they are\n";
+        let width = width(plan.untouched.keys().map(|app| app.as_str().len()));
+        for (app, why) in &plan.untouched {
+            out += &format!("  · {:<width$}  {}\n", app.to_string(), words::untouched(why));
+        }
+    }
+    let list = |names: Vec<String>| names.join(", ");
+    if !plan.left_out.is_empty() {
+        let names = list(plan.left_out.iter().map(ToString::to_string).collect());
+        out += &format!("\nNot selected, though due: {names}\n");
+    }
+    if !plan.last_seen.is_empty() {
+        let names = list(plan.last_seen.iter().map(ToString::to_string).collect());
+        out += &format!("\nNot looked up (--offline), taken at the commit seen last: {names}\n");
+    }
+    out
+}
+
+fn operation(operation: &Operation, (width, actions): (usize, usize), paint: Paint) -> String {
     let sign = words::sign(operation);
     let painted = match sign {
         "+" | ">" => paint.green(sign),
         "-" => paint.red(sign),
         _ => paint.yellow(sign),
     };
-    let reasons: Vec<String> = operation.reasons.iter().map(words::reason).collect();
-    let address = paint.bold(&format!("{:<22}", operation.address.to_string()));
-    let mut out = format!("{painted} {address} {:<9} {}\n", operation.action.as_str(), reasons.join("; "));
-    let mut line = |text: &str| out += &format!("    {text}\n");
+    // A failure has a line of its own, unless nothing else is to be said.
+    let alone = operation.reasons.len() == 1;
+    let failed = |reason: &&Reason| !alone && matches!(reason, Reason::LastFailed { .. });
+    let others = operation.reasons.iter().filter(|reason| !failed(reason)).map(words::reason);
+    let reasons: Vec<String> = others.map(|text| words::visible(&text)).collect();
+    let address = paint.bold(&format!("{:<width$}", operation.address.to_string()));
+    let head =
+        format!("{painted} {address}  {:<actions$}  {}", operation.action.as_str(), reasons.join("; "));
+    let mut out = format!("{}\n", head.trim_end());
+    let mut line = |text: &str| out += &format!("    {}\n", text.trim_end());
     if let Some(blocked) = &operation.blocked {
-        line(&paint.red(&format!("BLOCKED: {}", words::blocked(blocked))));
+        line(&paint.red(&format!("BLOCKED: {}", words::visible(&words::blocked(blocked)))));
     }
-    match &operation.work {
-        Work::Deploy(work) => {
-            if work.record_only.is_none() {
-                let from = match &work.source {
-                    crate::desired::Source::Local { folder, .. } => format!("folder {folder}"),
-                    crate::desired::Source::Git { url, reference, .. } => {
-                        format!("{} {}", redact(url), reference.as_str())
-                    }
-                };
-                line(&format!("{} from {from} as {}", words::short(&work.commit), work.tag));
-            }
-        }
-        Work::Forge(work) => {
-            if let Some(roll) = &work.roll {
-                line(&format!("rolls {} to {}", roll.release.tag, words::definition(&roll.definition)));
-            }
-        }
-        Work::Teardown(work) => line(&format!("keeps {}", work.keeps.join(" and "))),
+    if let Some(failure) = operation.reasons.iter().find(failed) {
+        line(&paint.yellow(&words::visible(&words::reason(failure))));
     }
-    match operation.risk {
-        Risk::Interrupts => {
-            line(&paint.yellow("interrupts: clients lose their connections while it restarts"))
-        }
-        Risk::Safe | Risk::Destroys => {}
-    }
-    for field in &operation.diff {
-        match &field.difference {
-            Difference::Added(text) => {
-                line(&paint.green(&format!("+ {}: {}", field.field, first_line(text))))
-            }
-            Difference::Removed(text) => {
-                line(&paint.red(&format!("- {}: {}", field.field, first_line(text))))
-            }
-            Difference::Changed { from, to } => line(&format!("~ {}: {from} → {to}", field.field)),
-            Difference::Value { spelling } => line(&format!("~ {}: {spelling} changed", field.field)),
-            Difference::Text(lines) => {
-                line(&format!("~ {}:", field.field));
-                for text in lines {
-                    let text = format!("    {text}");
-                    line(&match text.trim_start().chars().next() {
-                        Some('+') => paint.green(&text),
-                        Some('-') => paint.red(&text),
-                        _ => text,
-                    });
-                }
-            }
+    // What was never live is told by the deploy, as a whole.
+    let first = operation.action == Action::Forge || operation.reasons.contains(&Reason::NoRelease);
+    for field in operation.diff.iter().filter(|_| !first) {
+        for text in difference(field, paint) {
+            line(&text);
         }
     }
-    let steps: Vec<&str> =
-        operation.steps.iter().filter(|s| s.skip.is_none()).map(|planned| planned.step.as_str()).collect();
-    if !steps.is_empty() {
-        line(&paint.dim(&format!("steps {}", steps.join(", "))));
-    }
-    let waits: Vec<String> = operation
-        .waits
-        .iter()
-        .filter(|wait| wait.of.name != operation.address.name)
-        .map(|wait| wait.of.to_string())
-        .collect();
-    if !waits.is_empty() {
-        line(&paint.dim(&format!("goes live after {}", waits.join(", "))));
+    let effects = words::effects(operation);
+    let labels = effects.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    for (label, text) in effects {
+        let painted = match label {
+            "interrupts" => paint.yellow(&format!("{label:<labels$}")),
+            _ => paint.dim(&format!("{label:<labels$}")),
+        };
+        line(&format!("{painted}  {}", words::visible(&text)));
     }
     out
 }
 
-fn first_line(text: &str) -> String {
-    match text.split_once('\n') {
-        Some((first, _)) => format!("{first} …"),
-        None => text.to_owned(),
-    }
-}
+/// How much of a value is shown on its line.
+const SHOWN: usize = 160;
 
-/// A URL without its password.
-pub fn redact(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed)
-            if parsed.password().is_some()
-                || (!parsed.username().is_empty() && parsed.scheme().starts_with("http")) =>
-        {
-            let _ = parsed.set_password(None);
-            let _ = parsed.set_username("");
-            parsed.to_string()
+/// One field's difference, a line each.
+fn difference(field: &FieldDiff, paint: Paint) -> Vec<String> {
+    let name = &field.field;
+    let whole = |sign: char, text: &str| -> Vec<String> {
+        let mut lines = text.trim_end().lines();
+        let head = match text.trim_end().contains('\n') {
+            true => format!("{sign} {name}:"),
+            false => {
+                let only = lines.next().unwrap_or_default();
+                format!("{sign} {name}: {}", words::cut(&words::visible(only), SHOWN))
+            }
+        };
+        let rest = lines.map(|line| format!("    {sign}{}", words::visible(line)));
+        std::iter::once(head).chain(rest).collect()
+    };
+    let painted = |lines: Vec<String>, color: fn(Paint, &str) -> String| -> Vec<String> {
+        lines.iter().map(|line| color(paint, line)).collect()
+    };
+    match &field.difference {
+        Difference::Added(text) => painted(whole('+', text), Paint::green),
+        Difference::Removed(text) => painted(whole('-', text), Paint::red),
+        Difference::Changed { from, to } => {
+            vec![format!("~ {name}: {} → {}", words::visible(from), words::visible(to))]
         }
-        _ => url.to_owned(),
+        Difference::Value { spelling } => {
+            vec![format!("~ {name}: {}", words::visible(&words::value_changed(spelling)))]
+        }
+        Difference::Text(lines) => {
+            let shown = lines.iter().map(|text| {
+                let line = format!("    {}", words::visible(text));
+                match text.chars().next() {
+                    Some('+') => paint.green(&line),
+                    Some('-') => paint.red(&line),
+                    _ => line,
+                }
+            });
+            std::iter::once(format!("~ {name}:")).chain(shown).collect()
+        }
     }
 }

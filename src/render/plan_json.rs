@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::plan::{Header, redact};
-use super::words;
+use super::plan::Header;
+use super::words::{self, redact};
 use crate::desired::Source;
 use crate::plan::{Difference, FieldDiff, Operation, Plan, Risk, Work};
 
@@ -31,6 +31,10 @@ pub struct PlanV1 {
     pub drift: Vec<DriftV1>,
     /// Apps that are left as they are.
     pub untouched: Vec<UntouchedV1>,
+    /// What would change and is not selected.
+    pub left_out: Vec<String>,
+    /// Under `--offline`: apps whose commit is taken to be where the state saw it last.
+    pub last_seen: Vec<String>,
     /// Apps that are as the spec wants them.
     pub unchanged: Vec<String>,
 }
@@ -46,13 +50,15 @@ pub struct OperationV1 {
     /// `safe`, `interrupts` or `destroys`.
     pub risk: &'static str,
     /// Why apply refuses it.
-    pub blocked: Option<String>,
+    pub blocked: Option<ReasonV1>,
     pub diff: Vec<FieldV1>,
     pub steps: Vec<StepV1>,
     /// Operations that go first.
     pub after: Vec<String>,
     /// What is built and deployed, for a deploy.
     pub release: Option<ReleaseV1>,
+    /// Where the app is reached from this machine once it is live.
+    pub url: Option<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -101,6 +107,8 @@ pub struct ReleaseV1 {
 #[serde(rename_all = "camelCase")]
 pub struct DriftV1 {
     pub app: String,
+    /// A stable name.
+    pub code: &'static str,
     pub found: String,
     /// Whether the plan repairs it.
     pub repaired: bool,
@@ -133,15 +141,18 @@ pub fn document(header: &Header<'_>, plan: &Plan) -> PlanV1 {
             .iter()
             .map(|drift| DriftV1 {
                 app: drift.app.to_string(),
-                found: drift.found.clone(),
+                code: words::found_code(&drift.found),
+                found: words::found(&drift.found),
                 repaired: drift.repaired,
             })
             .collect(),
         untouched: plan
             .untouched
             .iter()
-            .map(|(app, why)| UntouchedV1 { app: app.to_string(), why: why.clone() })
+            .map(|(app, why)| UntouchedV1 { app: app.to_string(), why: words::untouched(why) })
             .collect(),
+        left_out: plan.left_out.iter().map(ToString::to_string).collect(),
+        last_seen: plan.last_seen.iter().map(ToString::to_string).collect(),
         unchanged: plan.unchanged.iter().map(ToString::to_string).collect(),
     }
 }
@@ -156,12 +167,15 @@ fn operation(operation: &Operation) -> OperationV1 {
             .map(|reason| ReasonV1 { code: words::reason_code(reason), text: words::reason(reason) })
             .collect(),
         risk: words::risk(operation.risk),
-        blocked: operation.blocked.as_ref().map(words::blocked),
+        blocked: operation
+            .blocked
+            .as_ref()
+            .map(|blocked| ReasonV1 { code: words::blocked_code(blocked), text: words::blocked(blocked) }),
         diff: operation.diff.iter().map(field).collect(),
         steps: operation
             .steps
             .iter()
-            .map(|planned| StepV1 { name: planned.step.as_str(), skipped: planned.skip })
+            .map(|planned| StepV1 { name: planned.step.as_str(), skipped: planned.skip.map(words::skip) })
             .collect(),
         after: operation.waits.iter().map(|wait| wait.of.to_string()).collect(),
         release: match &operation.work {
@@ -179,6 +193,7 @@ fn operation(operation: &Operation) -> OperationV1 {
             }),
             Work::Forge(_) | Work::Teardown(_) => None,
         },
+        url: operation.puts_live().and_then(crate::apply::reached),
     }
 }
 

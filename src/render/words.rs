@@ -1,7 +1,10 @@
 //! The words for what a plan holds, the same in every output.
 
-use crate::desired::Definition;
-use crate::plan::{Action, Blocked, Operation, Plan, Reason, Risk, Work};
+use crate::apply::reached;
+use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
+use crate::plan::{
+    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
+};
 
 /// Why an operation is planned.
 pub fn reason(reason: &Reason) -> String {
@@ -13,18 +16,25 @@ pub fn reason(reason: &Reason) -> String {
         Reason::DefinitionChanged => "its definition changed".into(),
         Reason::ProtectionChanged { now: true } => "it becomes protected".into(),
         Reason::ProtectionChanged { now: false } => "it is protected no longer".into(),
-        Reason::NoRelease => "no release is live yet".into(),
-        Reason::Commit { from, to } => format!("commit {} → {}", short(from), short(to)),
+        Reason::NoRelease => "its first release".into(),
+        Reason::Commit { from, to } => commit(from, to),
         Reason::BuildChanged => "`build.command` changed".into(),
         Reason::SourceChanged => "its source is another place".into(),
         Reason::Redeploy => "you asked to deploy it again".into(),
         Reason::Restart => "you asked to restart it".into(),
-        Reason::NotRunning { found } => format!("drift: {found}"),
+        Reason::NotRunning { found } => format!("drift: {}", self::found(found)),
         Reason::ReleaseMissing => "drift: the folder of its release is gone".into(),
         Reason::LiveUnrecorded => "it serves already, a run died before it wrote that down".into(),
-        Reason::LastFailed { error } => {
-            format!("the last attempt failed: {}", error.lines().next().unwrap_or_default())
-        }
+        Reason::CommitUnknown => "its commit was never seen".into(),
+        Reason::LastFailed { error } => format!("the last attempt failed: {}", first_line(error)),
+    }
+}
+
+/// How an app's code moved.
+fn commit(from: &str, to: &str) -> String {
+    match (from.strip_prefix("local:"), to.strip_prefix("local:")) {
+        (Some(from), Some(to)) => format!("its files changed, {} → {}", short(from), short(to)),
+        _ => format!("commit {} → {}", short(from), short(to)),
     }
 }
 
@@ -46,15 +56,90 @@ pub fn reason_code(reason: &Reason) -> &'static str {
         Reason::NotRunning { .. } => "drift",
         Reason::ReleaseMissing => "release-missing",
         Reason::LiveUnrecorded => "unrecorded",
+        Reason::CommitUnknown => "commit-unknown",
         Reason::LastFailed { .. } => "last-failed",
+    }
+}
+
+/// What was found of an app that is not as norn left it.
+pub fn found(found: &Found) -> String {
+    match found {
+        Found::NothingRuns => "nothing runs here".into(),
+        Found::Rebooted => "the machine was started anew, nothing runs".into(),
+        Found::SupervisorGone { replicas: 0 } => "its supervisor is gone, nothing runs".into(),
+        Found::SupervisorGone { replicas } => {
+            format!("its supervisor is gone, {} left without it", count(*replicas, "process", "processes"))
+        }
+        Found::Silent { why } => first_line(why),
+        Found::OtherRelease { serves: Some(tag), recorded } => format!("{tag} serves instead of {recorded}"),
+        Found::OtherRelease { serves: None, .. } => "its supervisor runs no release".into(),
+        Found::OtherDefinition => "it runs under another definition".into(),
+        Found::OldName { name } => format!("it still runs under its old name {name}"),
+        Found::Unhealthy { healthy, wanted } => format!("{healthy} of {wanted} replicas are healthy"),
+        Found::Elsewhere { host } => format!("it runs on {host}, which cannot be seen from here"),
+        Found::ReleaseMissing { tag } => format!("the folder of release {tag} is gone"),
+    }
+}
+
+/// A stable name of what was found, for scripts.
+pub fn found_code(found: &Found) -> &'static str {
+    match found {
+        Found::NothingRuns => "nothing-runs",
+        Found::Rebooted => "rebooted",
+        Found::SupervisorGone { .. } => "unsupervised",
+        Found::Silent { .. } => "silent",
+        Found::OtherRelease { .. } => "other-release",
+        Found::OtherDefinition => "other-definition",
+        Found::OldName { .. } => "old-name",
+        Found::Unhealthy { .. } => "unhealthy",
+        Found::Elsewhere { .. } => "elsewhere",
+        Found::ReleaseMissing { .. } => "release-missing",
+    }
+}
+
+/// Why an app stays as it is.
+pub fn untouched(why: &Why) -> String {
+    match why {
+        Why::DeployFalse => "it has `deploy: false`".into(),
+        Why::LeftOut(what) => format!("this version leaves out {what}"),
     }
 }
 
 pub fn blocked(blocked: &Blocked) -> String {
     match blocked {
-        Blocked::Protected => "it is protected: set `protected: false` and apply that first".into(),
+        Blocked::Protected => {
+            "it is protected: apply it with `protected: false` first, then take it away".into()
+        }
         Blocked::CommitNotLookedUp => "its commit was not looked up: plan without --offline".into(),
         Blocked::ElsewhereRunning { host } => format!("it runs on {host}: apply there"),
+        Blocked::PortHeld { port, by } => {
+            format!(
+                "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
+            )
+        }
+    }
+}
+
+pub fn blocked_code(blocked: &Blocked) -> &'static str {
+    match blocked {
+        Blocked::Protected => "protected",
+        Blocked::CommitNotLookedUp => "commit-not-looked-up",
+        Blocked::ElsewhereRunning { .. } => "elsewhere",
+        Blocked::PortHeld { .. } => "port-held",
+    }
+}
+
+/// Why a step has nothing to do.
+pub fn skip(skip: Skip) -> &'static str {
+    match skip {
+        Skip::DeployPutsLive => "the deploy puts both live",
+        Skip::NothingLive => "no release is live yet",
+        Skip::NothingChanges => "nothing that runs changes",
+        Skip::Serves => "the release serves already",
+        Skip::NoBuild => "no `build.command`: the code is the release",
+        Skip::NoTest => "no `build.test`",
+        Skip::NoDatabase => "no `services.postgres`",
+        Skip::NoMigration => "no `migrations.command`",
     }
 }
 
@@ -72,8 +157,17 @@ pub fn sign(operation: &Operation) -> &'static str {
 pub fn risk(risk: Risk) -> &'static str {
     match risk {
         Risk::Safe => "safe",
-        Risk::Interrupts => "interrupts",
+        Risk::Interrupts(_) => "interrupts",
         Risk::Destroys => "destroys",
+    }
+}
+
+pub fn interruption(why: Interruption) -> &'static str {
+    match why {
+        Interruption::NoFront => "without a front it stops before it starts again",
+        Interruption::PortReopened => "its port is closed and opened in another way",
+        Interruption::Renamed => "it stops under its old name before it starts under the new one",
+        Interruption::NoReplicas => "no replica is left",
     }
 }
 
@@ -85,7 +179,7 @@ pub fn short(commit: &str) -> String {
     }
 }
 
-/// How many of each, such as `1 to create, 2 to update, 3 to deploy, 1 to tear down`.
+/// How many of each, such as `1 to forge, 2 to update, 3 to deploy, 1 to tear down`.
 pub fn counts(plan: &Plan) -> String {
     let count = |action: Action| plan.operations.iter().filter(|o| o.action == action).count();
     let parts: Vec<String> = [
@@ -93,6 +187,7 @@ pub fn counts(plan: &Plan) -> String {
         (count(Action::Update), "to update"),
         (count(Action::Deploy), "to deploy"),
         (count(Action::Teardown), "to tear down"),
+        (plan.blocked().count(), "blocked"),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)
@@ -101,14 +196,197 @@ pub fn counts(plan: &Plan) -> String {
     if parts.is_empty() { "no changes".into() } else { parts.join(", ") }
 }
 
-/// What a definition is, in one line.
-pub fn definition(definition: &Definition) -> String {
-    let replicas = match definition.replicas {
-        1 => "1 replica".to_owned(),
-        n => format!("{n} replicas"),
-    };
-    match definition.port {
-        Some(port) => format!("{replicas} behind port {port}"),
-        None => replicas,
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// What an operation does and what that means, as labels and texts.
+pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    match &operation.work {
+        Work::Deploy(work) => deploy(operation, work, &mut all),
+        Work::Forge(work) => {
+            if let Some(roll) = &work.roll {
+                all.push(("rolls", rolled(roll)));
+            }
+            let skipped = |skip: Skip| operation.steps.iter().any(|planned| planned.skip == Some(skip));
+            if skipped(Skip::NothingLive) {
+                all.push(("changes", "nothing that runs: no release is live yet".into()));
+            }
+            if skipped(Skip::NothingChanges) {
+                all.push(("changes", "nothing that runs, only what norn remembers".into()));
+            }
+            if operation.action == Action::Forge && work.protected {
+                all.push(("protected", "it cannot be removed until `protected: false` is applied".into()));
+            }
+        }
+        Work::Teardown(work) => {
+            all.push(("deletes", "what runs of it, and its releases".to_owned()));
+            all.push(("keeps", format!("its {}", work.keeps.join(" and "))));
+        }
     }
+    if let Risk::Interrupts(why) = operation.risk {
+        all.push(("interrupts", interruption(why).to_owned()));
+    }
+    let others = operation.waits.iter().filter(|wait| wait.of.name != operation.address.name);
+    let others: Vec<String> = others.map(|wait| wait.of.to_string()).collect();
+    if !others.is_empty() {
+        all.push(("after", others.join(", ")));
+    }
+    all
+}
+
+fn deploy(operation: &Operation, work: &DeployWork, all: &mut Vec<(&'static str, String)>) {
+    if work.record_only.is_some() {
+        all.push(("records", work.tag.clone()));
+        return;
+    }
+    let source = source(&work.source);
+    match work.commit.as_str() {
+        "" => all.push(("source", source)),
+        _ => all.push(("release", format!("{} from {source}", work.tag))),
+    }
+    if operation.reasons.contains(&Reason::NoRelease) {
+        definition(&work.definition, all);
+    }
+    let steps: Vec<&str> =
+        operation.steps.iter().filter(|s| s.skip.is_none()).map(|planned| planned.step.as_str()).collect();
+    all.push(("steps", steps.join(", ")));
+}
+
+/// Such as `git@example.com:shop/web.git (main)` or `folder web`.
+fn source(source: &Source) -> String {
+    match source {
+        Source::Local { folder, .. } if folder == "." => "this folder".into(),
+        Source::Local { folder, .. } => format!("folder {folder}"),
+        Source::Git { url, reference, path } => {
+            let path = path.as_ref().map(|path| format!(" in {path}")).unwrap_or_default();
+            format!("{} ({}){path}", redact(url), reference.as_str())
+        }
+    }
+}
+
+fn rolled(roll: &Roll) -> String {
+    let tag = &roll.release.tag;
+    match roll.definition.replicas {
+        0 => format!("{tag} to no replicas: nothing of it runs"),
+        _ => size(&roll.definition, &format!(" of {tag}")),
+    }
+}
+
+/// How many replicas run, and where they are reached.
+fn size(definition: &Definition, of: &str) -> String {
+    let replicas = count(definition.replicas as usize, "replica", "replicas");
+    let open = match definition.front {
+        Front::On(address) if !address.is_loopback() => format!(", open on {address}"),
+        Front::On(_) | Front::Off => String::new(),
+    };
+    match reached(definition) {
+        Some(url) => format!("{replicas}{of} at {url}{open}"),
+        None => format!("{replicas}{of}"),
+    }
+}
+
+/// A definition that goes live for the first time.
+fn definition(definition: &Definition, all: &mut Vec<(&'static str, String)>) {
+    let role = match definition.role {
+        Role::Webserver => "webserver",
+        Role::Worker => "worker",
+    };
+    match definition.replicas {
+        0 => all.push(("runs", format!("{role}, no replicas: nothing of it runs"))),
+        _ => all.push(("runs", format!("{role}, {}", size(definition, "")))),
+    }
+    all.push(("command", command(&definition.command)));
+    all.push(("healthy", health(&definition.health)));
+    let env: Vec<String> = definition
+        .env
+        .iter()
+        .map(|(name, value)| match value {
+            EnvValue::Literal(text) => format!("{name}={}", cut(&first_line(text), 60)),
+            EnvValue::Reference(spelling) => format!("{name}={}", cut(&first_line(spelling), 60)),
+        })
+        .collect();
+    if !env.is_empty() {
+        all.push(("env", env.join(", ")));
+    }
+    if !definition.secrets.is_empty() {
+        let names: Vec<&str> = definition.secrets.iter().map(String::as_str).collect();
+        all.push(("secrets", names.join(", ")));
+    }
+}
+
+fn command(command: &Command) -> String {
+    match command {
+        Command::Shell(text) => {
+            let lines = text.trim_end().lines().count();
+            match lines {
+                0 | 1 => text.trim_end().to_owned(),
+                n => {
+                    let first = text.lines().next().unwrap_or_default();
+                    format!("{first} (and {})", self::count(n - 1, "more line", "more lines"))
+                }
+            }
+        }
+        Command::Exec(argv) => format!("{argv:?}"),
+    }
+}
+
+fn health(health: &Health) -> String {
+    match &health.probe {
+        Probe::Http { path, host } if host == "localhost" => format!("GET {path} succeeds"),
+        Probe::Http { path, host } => format!("GET {path} with Host {host} succeeds"),
+        Probe::Tcp => "the port accepts".into(),
+        Probe::Command(command) => format!("`{}` succeeds", first_line(command)),
+        Probe::Lives(time) => format!("it is alive after {time:?}"),
+    }
+}
+
+/// How a value that is not shown differs.
+pub fn value_changed(spelling: &str) -> String {
+    match spelling.starts_with("${") {
+        true => format!("the value of {spelling} changed"),
+        false => "its value changed".into(),
+    }
+}
+
+/// The first line, with a mark where there is more.
+pub fn first_line(text: &str) -> String {
+    match text.trim_end().split_once('\n') {
+        Some((first, _)) => format!("{} …", first.trim_end()),
+        None => text.trim_end().to_owned(),
+    }
+}
+
+/// At most `most` characters, the cut marked.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}… ({} characters)", &text[..at], text.chars().count()),
+        None => text.to_owned(),
+    }
+}
+
+/// A URL without its password.
+pub fn redact(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed)
+            if parsed.password().is_some()
+                || (!parsed.username().is_empty() && parsed.scheme().starts_with("http")) =>
+        {
+            let _ = parsed.set_password(None);
+            let _ = parsed.set_username("");
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// Text that cannot steer a terminal: control characters are spelled out.
+pub fn visible(text: &str) -> String {
+    if !text.chars().any(|c| c.is_control() && c != '\t') {
+        return text.to_owned();
+    }
+    let spelled =
+        |c: char| if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(spelled).collect()
 }

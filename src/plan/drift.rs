@@ -1,0 +1,99 @@
+//! What runs here against what is recorded.
+
+use super::facts::Running;
+use super::known::Known;
+use crate::spec::name::AppName;
+
+/// One thing that is not as norn left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    pub app: AppName,
+    pub found: Found,
+    /// Whether the plan has an operation that mends it.
+    pub repaired: bool,
+}
+
+/// How an app differs from its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    NothingRuns,
+    /// The machine was started anew since.
+    Rebooted,
+    /// Processes that it left may live.
+    SupervisorGone {
+        replicas: usize,
+    },
+    Silent {
+        why: String,
+    },
+    OtherRelease {
+        serves: Option<String>,
+        recorded: String,
+    },
+    OtherDefinition,
+    /// It still runs under a former name, and not under its own.
+    OldName {
+        name: AppName,
+    },
+    Unhealthy {
+        healthy: u32,
+        wanted: u32,
+    },
+    /// Supervised on another machine, which cannot be seen from here.
+    Elsewhere {
+        host: String,
+    },
+    ReleaseMissing {
+        tag: String,
+    },
+}
+
+impl Found {
+    /// Whether putting the app live again mends it. A supervisor restarts what crashes by itself
+    /// and takes no order while it is silent; what runs elsewhere is mended there; a release that
+    /// is gone is made anew, which is a deploy.
+    pub fn mended_by_a_roll(&self) -> bool {
+        match self {
+            Found::NothingRuns
+            | Found::Rebooted
+            | Found::SupervisorGone { .. }
+            | Found::OtherRelease { .. }
+            | Found::OtherDefinition
+            | Found::OldName { .. } => true,
+            Found::ReleaseMissing { .. }
+            | Found::Unhealthy { .. }
+            | Found::Silent { .. }
+            | Found::Elsewhere { .. } => false,
+        }
+    }
+}
+
+/// How what runs of an app differs from its records, if it does.
+pub fn found(known: &Known, running: Option<&Running>) -> Option<Found> {
+    let release = known.deploy.as_ref()?;
+    let forge = known.forge.as_ref()?;
+    let live = forge.definition.as_ref()?;
+    match running? {
+        // Nothing is to run, so nothing is missing.
+        Running::Nothing | Running::Rebooted | Running::Unsupervised { replicas: 0 }
+            if live.replicas == 0 =>
+        {
+            None
+        }
+        Running::Nothing => Some(Found::NothingRuns),
+        Running::Rebooted => Some(Found::Rebooted),
+        Running::Unsupervised { replicas } => Some(Found::SupervisorGone { replicas: *replicas }),
+        Running::Silent { why } => Some(Found::Silent { why: why.clone() }),
+        Running::Elsewhere { host } => Some(Found::Elsewhere { host: host.clone() }),
+        Running::Serving { tag, .. } if tag.as_ref() != Some(&release.tag) => {
+            Some(Found::OtherRelease { serves: tag.clone(), recorded: release.tag.clone() })
+        }
+        Running::Serving { definition, .. } if definition.as_ref() != Some(&forge.definition_digest()) => {
+            Some(Found::OtherDefinition)
+        }
+        Running::Serving { healthy, wanted, .. } if healthy < wanted => {
+            Some(Found::Unhealthy { healthy: *healthy, wanted: *wanted })
+        }
+        Running::Serving { .. } => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! What the store knows, looked up by app.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+
+use super::Before;
+use crate::address::Address;
+use crate::desired::{Definition, EnvValue, Front};
+use crate::spec::name::AppName;
+use crate::spec::reference::{self, Part, Reference};
+use crate::state::format::{DeployV1, ForgeV1};
+use crate::state::{Deployment, DeploymentStatus, Snapshot};
+
+/// What the store knows of one app.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub before: Before,
+    pub forge: Option<ForgeV1>,
+    pub deploy: Option<DeployV1>,
+}
+
+impl Known {
+    pub fn of(app: &AppName, stored: &Snapshot) -> Self {
+        let forge = stored.resources.get(&Address::forge(app));
+        let deploy = stored.resources.get(&Address::deploy(app));
+        Self {
+            before: Before {
+                forge: forge.map(|record| record.digest.clone()),
+                deploy: deploy.map(|record| record.digest.clone()),
+            },
+            forge: forge.and_then(|record| ForgeV1::deserialize(&record.body).ok()),
+            deploy: deploy.and_then(|record| DeployV1::deserialize(&record.body).ok()),
+        }
+    }
+
+    /// The definition that is live.
+    pub fn live(&self) -> Option<&Definition> {
+        self.forge.as_ref()?.definition.as_ref()
+    }
+}
+
+/// The port that an app under a definition keeps others from opening.
+pub fn held_port(definition: &Definition) -> Option<u16> {
+    definition.port.filter(|_| definition.replicas > 0 || definition.front != Front::Off)
+}
+
+/// The apps to which the references of a definition lead.
+pub fn referred(definition: &Definition) -> impl Iterator<Item = AppName> + '_ {
+    let spellings = definition.env.values().filter_map(|value| match value {
+        EnvValue::Reference(spelling) => Some(spelling),
+        EnvValue::Literal(_) => None,
+    });
+    spellings.flat_map(|spelling| reference::parse(spelling).unwrap_or_default()).filter_map(
+        |part| match part {
+            Part::Reference(Reference::App { app, .. }) => Some(app),
+            Part::Reference(Reference::Variable { .. }) | Part::Text(_) => None,
+        },
+    )
+}
+
+/// The rows of `deployments`, indexed once for all apps.
+pub struct History<'a> {
+    newest: HashMap<&'a AppName, &'a Deployment>,
+    by_id: HashMap<&'a str, DeploymentStatus>,
+    live_tags: HashSet<&'a str>,
+}
+
+impl<'a> History<'a> {
+    pub fn of(stored: &'a Snapshot) -> Self {
+        let rows = &stored.deployments;
+        let lived = |row: &&Deployment| {
+            matches!(row.status, DeploymentStatus::Deployed | DeploymentStatus::RolledBack)
+        };
+        Self {
+            newest: rows.iter().map(|row| (&row.app, row)).collect(),
+            by_id: rows.iter().map(|row| (row.id.as_str(), row.status)).collect(),
+            live_tags: rows.iter().filter(lived).map(|row| row.image_tag.as_str()).collect(),
+        }
+    }
+
+    /// Why the newest attempt to deploy the app failed, if it did.
+    pub fn last_failure(&self, app: &AppName) -> Option<&'a str> {
+        let newest = self.newest.get(app)?;
+        (newest.status == DeploymentStatus::Failed).then_some(newest.error.as_str())
+    }
+
+    /// Whether the live release has no row that says so: a run died between the two.
+    pub fn unrecorded(&self, release: &DeployV1) -> bool {
+        self.by_id.get(release.deployment.as_str()).is_none_or(|status| *status == DeploymentStatus::Failed)
+    }
+
+    /// Whether a tag ever went live: then it names that build for good. A failed attempt gives its
+    /// tag back.
+    pub fn lived(&self, tag: &str) -> bool {
+        self.live_tags.contains(tag)
+    }
+}
+
+/// The former names that apps take over, by the name that they have now.
+pub fn renames(desired: &crate::desired::Desired, stored: &Snapshot) -> BTreeMap<AppName, AppName> {
+    let known = |name: &AppName| stored.resources.contains_key(&Address::forge(name));
+    let apps = desired.apps.values().map(|app| (&app.name, &app.was));
+    let all = apps.chain(desired.untouched.iter().map(|(name, untouched)| (name, &untouched.was)));
+    let taken = all.filter(|(name, _)| !known(name)).filter_map(|(name, was)| {
+        let old = was.iter().find(|old| known(old))?;
+        Some((name.clone(), old.clone()))
+    });
+    taken.collect()
+}

@@ -1,0 +1,259 @@
+//! One change of one resource, with all that apply needs for it.
+//!
+//! Here: the data. Elsewhere: deciding it (`forge`, `release`, `teardown`, `waits`), its words
+//! (`render::words`).
+
+use serde::{Deserialize, Serialize};
+
+use super::FieldDiff;
+use super::drift::Found;
+use crate::address::Address;
+use crate::desired::{Build, Definition, Rollout, Source};
+use crate::spec::name::AppName;
+use crate::state::format::{DeployV1, ForgeV1};
+
+/// One change of one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    pub address: Address,
+    pub action: Action,
+    pub reasons: Vec<Reason>,
+    pub diff: Vec<FieldDiff>,
+    pub steps: Vec<PlannedStep>,
+    pub waits: Vec<Wait>,
+    pub risk: Risk,
+    /// Why apply refuses it.
+    pub blocked: Option<Blocked>,
+    /// Digests of the records as the plan found them.
+    pub before: Before,
+    pub work: Work,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    Forge,
+    Update,
+    Teardown,
+    Deploy,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Forge => "forge",
+            Action::Update => "update",
+            Action::Teardown => "teardown",
+            Action::Deploy => "deploy",
+        }
+    }
+}
+
+/// Why an operation is planned: for the reader, never for apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    NewInSpec,
+    NotInSpec,
+    /// The user asked for it by `norn destroy`.
+    Destroyed,
+    RenamedFrom(AppName),
+    DefinitionChanged,
+    ProtectionChanged {
+        now: bool,
+    },
+    /// Nothing was ever put live.
+    NoRelease,
+    Commit {
+        from: String,
+        to: String,
+    },
+    BuildChanged,
+    SourceChanged,
+    Redeploy,
+    /// The user asked for it by `norn restart`.
+    Restart,
+    /// What is recorded does not run here.
+    NotRunning {
+        found: Found,
+    },
+    /// The release's folder is gone.
+    ReleaseMissing,
+    /// A run died after this release went live: it only has to be written down.
+    LiveUnrecorded,
+    /// Under `--offline`: what is asked for was never seen.
+    CommitUnknown,
+    /// The last attempt failed.
+    LastFailed {
+        error: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Risk {
+    Safe,
+    /// Clients notice, and why.
+    Interrupts(Interruption),
+    Destroys,
+}
+
+/// Why clients notice that an app is put live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Interruption {
+    /// The app holds its port itself: the old one stops before the new one starts.
+    NoFront,
+    /// The same port is opened in another way, so it is closed first.
+    PortReopened,
+    /// It stops under its old name before it starts under the new one.
+    Renamed,
+    /// No replica is left.
+    NoReplicas,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// The app's `protected: true` is remembered.
+    Protected,
+    /// Under `--offline` no commit is known.
+    CommitNotLookedUp,
+    /// Another machine runs the app.
+    ElsewhereRunning { host: String },
+    /// The app wants a port of another, which in turn waits for this one.
+    PortHeld { port: u16, by: AppName },
+}
+
+/// The steps of all operations, by their names in the step logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    CreateDeployment,
+    DeleteDeployment,
+    Clone,
+    Build,
+    Test,
+    Snapshot,
+    Migrate,
+    Deploy,
+    Cleanup,
+}
+
+impl Step {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::CreateDeployment => "create-deployment",
+            Step::DeleteDeployment => "delete-deployment",
+            Step::Clone => "clone",
+            Step::Build => "build",
+            Step::Test => "test",
+            Step::Snapshot => "snapshot",
+            Step::Migrate => "migrate",
+            Step::Deploy => "deploy",
+            Step::Cleanup => "cleanup",
+        }
+    }
+}
+
+/// A step, or why it is skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStep {
+    pub step: Step,
+    pub skip: Option<Skip>,
+}
+
+/// Why a step has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Skip {
+    /// The deploy in the same plan puts release and definition live.
+    DeployPutsLive,
+    /// No release was ever live.
+    NothingLive,
+    /// Only what norn remembers changes.
+    NothingChanges,
+    /// The release serves already.
+    Serves,
+    NoBuild,
+    NoTest,
+    NoDatabase,
+    NoMigration,
+}
+
+/// `step` of this operation starts after `of` has done `until`, or after all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub step: Step,
+    pub of: Address,
+    pub until: Option<Step>,
+}
+
+/// Digests of an app's records; none where there is no record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    pub forge: Option<String>,
+    pub deploy: Option<String>,
+}
+
+/// What apply does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    Forge(Box<ForgeWork>),
+    Deploy(Box<DeployWork>),
+    Teardown(TeardownWork),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForgeWork {
+    pub renamed_from: Option<AppName>,
+    pub protected: bool,
+    /// What is live now, which stays where nothing is rolled.
+    pub live: Option<ForgeV1>,
+    /// The running release and the definition to which it is rolled; absent where a deploy does it.
+    pub roll: Option<Roll>,
+}
+
+/// A stored release under a new definition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Roll {
+    pub release: DeployV1,
+    pub definition: Definition,
+    pub rollout: Rollout,
+    /// A former name under which the app still runs: that is stopped first.
+    pub supersedes: Option<AppName>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeployWork {
+    pub source: Source,
+    /// 40 hex digits, or `local:` and 64.
+    pub commit: String,
+    pub tag: String,
+    pub build: Build,
+    pub migrate: Option<String>,
+    /// The database to dump.
+    pub snapshot: Option<String>,
+    pub definition: Definition,
+    pub rollout: Rollout,
+    pub protected: bool,
+    /// A former name under which the app still runs: that is stopped before this starts.
+    pub supersedes: Option<AppName>,
+    /// A release that serves already: nothing is built, it is written down.
+    pub record_only: Option<DeployV1>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeardownWork {
+    /// What is left, such as `snapshots`.
+    pub keeps: Vec<String>,
+}
+
+impl Operation {
+    /// The definition that is live once the operation is done, if it puts one live.
+    pub fn puts_live(&self) -> Option<&Definition> {
+        match &self.work {
+            Work::Forge(work) => work.roll.as_ref().map(|roll| &roll.definition),
+            Work::Deploy(work) => work.record_only.is_none().then_some(&work.definition),
+            Work::Teardown(_) => None,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What is known and no longer wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::known::Known;
+use super::{
+    Action, Blocked, Facts, Operation, Options, PlannedStep, Reason, Risk, Running, Step, TeardownWork, Work,
+};
+use crate::address::{Address, Kind};
+use crate::desired::{Desired, Why};
+use crate::spec::name::AppName;
+use crate::state::{ForgeStatus, Snapshot};
+
+/// The apps to tear down. `renames` are the names that live on under another.
+pub fn removed(
+    desired: &Desired,
+    stored: &Snapshot,
+    renames: &BTreeMap<AppName, AppName>,
+    options: &Options,
+) -> Vec<AppName> {
+    let lives_on: BTreeMap<&AppName, &AppName> = renames.iter().map(|(new, old)| (old, new)).collect();
+    // `deploy: false` keeps an app as it is whatever happens to the others.
+    let kept = |name: &AppName| match desired.untouched.get(*lives_on.get(name).unwrap_or(&name)) {
+        Some(untouched) => untouched.why == Why::DeployFalse || !options.destroy,
+        None => false,
+    };
+    let wanted = |name: &AppName| desired.apps.contains_key(name) || lives_on.contains_key(name);
+    let leaves = |name: &&AppName| {
+        let speaks_for = desired.whole || wanted(name);
+        let unwanted = options.destroy || !wanted(name);
+        speaks_for && unwanted && !kept(name)
+    };
+    let known: BTreeSet<&AppName> = stored
+        .resources
+        .keys()
+        .filter(|address| address.kind == Kind::Forge)
+        .map(|address| &address.name)
+        .collect();
+    known.into_iter().filter(leaves).cloned().collect()
+}
+
+/// The teardown of an app.
+pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) -> Operation {
+    let known = Known::of(app, stored);
+    let protected = known.forge.as_ref().is_some_and(|forge| forge.protected);
+    let elsewhere = match facts.running.get(app) {
+        Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
+        _ => None,
+    };
+    let mut reasons = vec![if options.destroy { Reason::Destroyed } else { Reason::NotInSpec }];
+    if let Some(forge) = stored.forges.get(app).filter(|forge| forge.status == ForgeStatus::ForgeFailed) {
+        reasons.push(Reason::LastFailed { error: forge.error.clone() });
+    }
+    Operation {
+        address: Address::forge(app),
+        action: Action::Teardown,
+        reasons,
+        diff: Vec::new(),
+        steps: vec![PlannedStep { step: Step::DeleteDeployment, skip: None }],
+        waits: Vec::new(),
+        risk: Risk::Destroys,
+        blocked: if protected { Some(Blocked::Protected) } else { elsewhere },
+        before: known.before,
+        work: Work::Teardown(TeardownWork { keeps: vec!["snapshots".into(), "logs".into()] }),
+    }
+}

@@ -1,0 +1,181 @@
+//! One case: its sections, and what is planned for them.
+
+use std::collections::BTreeMap;
+
+use super::world::World;
+use crate::desired::{self, Desired};
+use crate::plan::{Options, Plan, plan};
+use crate::render::plan::Header;
+use crate::render::{markdown, plan_json};
+use crate::spec::load::{self, Files};
+use crate::spec::name::StageName;
+use crate::spec::reference::{Absent, AppField, Reference};
+use crate::spec::shape::{Lookup, Use};
+use crate::spec::value::Complaint;
+use crate::state::Scope;
+
+pub struct Case {
+    /// Name and text of each section, in order.
+    sections: Vec<(String, String)>,
+}
+
+impl Case {
+    pub fn parse(name: &str, text: &str) -> Self {
+        let mut sections: Vec<(String, String)> = Vec::new();
+        for line in text.split_inclusive('\n') {
+            let title = line.strip_prefix("-- ").and_then(|rest| rest.trim_end().strip_suffix(" --"));
+            match (title, sections.last_mut()) {
+                (Some(title), _) => sections.push((title.to_owned(), String::new())),
+                (None, Some((_, text))) => text.push_str(line),
+                (None, None) => panic!("{name} does not begin with a section"),
+            }
+        }
+        Self { sections }
+    }
+
+    fn section(&self, title: &str) -> &str {
+        self.sections.iter().find(|(name, _)| name == title).map_or("", |(_, text)| text)
+    }
+
+    /// The whole file, with what is planned in the place of what was expected.
+    ///
+    /// # Errors
+    /// Why a spec in it cannot be read.
+    pub fn expected(&self) -> Result<String, String> {
+        let (scope, plan, resources) = self.planned()?;
+        let header = Header { scope: &scope, state: ".norn/state.db", resources };
+        let mut out = String::new();
+        let mut shown = false;
+        for (title, text) in &self.sections {
+            let text = match title.as_str() {
+                "plan" => {
+                    shown = true;
+                    crate::render::plan::human(&header, &plan, false)
+                }
+                "json" => {
+                    let document = plan_json::document(&header, &plan);
+                    format!("{:#}\n", serde_json::to_value(document).expect("it has text keys only"))
+                }
+                "markdown" => markdown::plan(&header, &plan),
+                _ => text.clone(),
+            };
+            out += &format!("-- {title} --\n{text}");
+        }
+        if !shown {
+            out += &format!("-- plan --\n{}", crate::render::plan::human(&header, &plan, false));
+        }
+        Ok(out)
+    }
+
+    fn planned(&self) -> Result<(Scope, Plan, usize), String> {
+        let stage: Option<StageName> = match self.section("stage").trim() {
+            "" => None,
+            name => Some(name.parse().expect("a stage")),
+        };
+        let env = env(self.section("env"));
+        let mut world = World::default();
+        for (_, text) in self.sections.iter().filter(|(title, _)| title == "applied") {
+            let mut files = self.files();
+            files.insert("infraspec.yaml".into(), text.clone());
+            let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#! ")).collect();
+            let (variables, facts): (Vec<&str>, Vec<&str>) =
+                said.iter().partition(|line| line.split(' ').next().is_some_and(|word| word.contains('=')));
+            let mut old_env = env.clone();
+            old_env.extend(self::env(&variables.join("\n")));
+            let desired = read(&files, stage.as_ref(), &old_env)?;
+            world.apply(&desired, &facts.join("\n"));
+        }
+        let desired = read(&self.files(), stage.as_ref(), &env)?;
+        world.stored(self.section("stored"), &desired);
+        let options = options(self.section("options"));
+        let facts = world.facts(&desired, self.section("facts"));
+        world.settle(&facts);
+        let plan = plan(&desired, &world.snapshot, &facts, &options);
+        let scope = Scope { project: desired.project.clone(), stage };
+        Ok((scope, plan, world.snapshot.resources.len()))
+    }
+
+    fn files(&self) -> BTreeMap<String, String> {
+        self.sections.iter().filter(|(title, _)| title.ends_with(".yaml")).cloned().collect()
+    }
+}
+
+/// What a spec wants.
+pub fn read(
+    files: &BTreeMap<String, String>,
+    stage: Option<&StageName>,
+    env: &BTreeMap<String, String>,
+) -> Result<Desired, String> {
+    let document = load::read(&Given(files), "infraspec.yaml");
+    let plain = document.stage(stage, None);
+    let port = |app: &str| {
+        let apps = &plain.project.as_ref()?.apps;
+        apps.iter().find(|(name, _)| name.as_str() == app)?.1.port
+    };
+    let staged = document.stage(stage, Some(&|used: &Use| lookup(used, env, &port)));
+    let problems = document.problems.iter().chain(&staged.problems);
+    let errors: Vec<String> =
+        problems.filter(|p| p.is_error()).map(|problem| problem.message.clone()).collect();
+    if !errors.is_empty() {
+        return Err(errors.join("; "));
+    }
+    desired::from_spec(&document, &staged, stage, &|name| env.get(name).cloned())
+        .map_err(|problems| problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; "))
+}
+
+fn lookup(used: &Use, env: &BTreeMap<String, String>, port: &dyn Fn(&str) -> Option<u16>) -> Lookup {
+    match &used.reference {
+        Reference::Variable { name, absent } => match (env.get(name), absent) {
+            (Some(value), _) => Lookup::Value(value.clone()),
+            (None, Absent::Default(value)) => Lookup::Value(value.clone()),
+            (None, Absent::Error | Absent::Message(_)) => {
+                Lookup::Missing(Complaint { message: format!("{name} is not set"), help: String::new() })
+            }
+        },
+        Reference::App { app, field } => {
+            let port = port(app.as_str()).expect("an app that is referred to has a port");
+            Lookup::Value(match field {
+                AppField::Host => "127.0.0.1".into(),
+                AppField::Port => port.to_string(),
+                AppField::Url => format!("http://127.0.0.1:{port}"),
+            })
+        }
+    }
+}
+
+struct Given<'a>(&'a BTreeMap<String, String>);
+
+impl Files for Given<'_> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.0.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| "it is not there".into())
+    }
+
+    fn matching(&self, pattern: &str) -> Result<Vec<String>, String> {
+        let matcher = globset::Glob::new(pattern).map_err(|error| error.to_string())?.compile_matcher();
+        Ok(self.0.keys().filter(|path| matcher.is_match(path)).cloned().collect())
+    }
+
+    fn shown(&self, path: &str) -> String {
+        path.to_owned()
+    }
+}
+
+fn env(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// `target X`, `exclude X`, `redeploy APP`, `destroy`.
+fn options(text: &str) -> Options {
+    let mut options = Options::default();
+    for line in text.lines() {
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("target", name) => options.selection.targets.push(name.parse().expect("a selector")),
+            ("exclude", name) => options.selection.excluded.push(name.parse().expect("a selector")),
+            ("redeploy", name) => options.redeploy.push(name.parse().expect("an app")),
+            ("destroy", "") => options.destroy = true,
+            _ => panic!("there is no option {line:?}"),
+        }
+    }
+    options
+}
