@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Action, Context, FieldDiff, ForgeWork, Found, Interruption, Operation, PlannedStep, Reason, Risk, Roll,
-    Skip, Step, Work, diff,
+    Action, Blocked, Context, FieldDiff, ForgeWork, Found, Interruption, Operation, PlannedStep, Reason,
+    Risk, Roll, Skip, Step, Work, diff,
 };
 use crate::address::Address;
 use crate::desired::Front;
@@ -70,7 +70,10 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         steps: vec![PlannedStep { step: Step::CreateDeployment, skip }],
         waits: Vec::new(),
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
-        blocked: roll.as_ref().and_then(|_| context.elsewhere()),
+        blocked: roll.as_ref().and_then(|_| {
+            let missing = context.missing_release().map(|_| Blocked::ReleaseMissing);
+            context.elsewhere().or(missing)
+        }),
         before: context.known.before.clone(),
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: context.renamed_from.cloned(),
@@ -116,6 +119,10 @@ impl Context<'_> {
         };
         let live =
             self.known.forge.as_ref().and_then(|known| Some((known.definition.as_ref()?, &known.values)));
+        // Most apps are as they were: naming every field of theirs would be most of the work.
+        if live == Some((&app.definition, &wanted)) {
+            return Vec::new();
+        }
         diff::definitions(live, (&app.definition, &wanted))
     }
 }

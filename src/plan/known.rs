@@ -40,6 +40,13 @@ impl Known {
     }
 }
 
+/// The definition under which a release of the app is live, if one is.
+pub fn live_definition(app: &AppName, stored: &Snapshot) -> Option<Definition> {
+    stored.resources.get(&Address::deploy(app))?;
+    let record = stored.resources.get(&Address::forge(app))?;
+    ForgeV1::deserialize(&record.body).ok()?.definition
+}
+
 /// The port that an app under a definition keeps others from opening.
 pub fn held_port(definition: &Definition) -> Option<u16> {
     definition.port.filter(|_| definition.replicas > 0 || definition.front != Front::Off)

@@ -67,6 +67,11 @@ pub enum Reason {
         from: String,
         to: String,
     },
+    /// With another commit: the branch, tag or commit that was asked for last, and now.
+    Ref {
+        from: String,
+        to: String,
+    },
     BuildChanged,
     SourceChanged,
     Redeploy,
@@ -119,6 +124,8 @@ pub enum Blocked {
     CommitNotLookedUp,
     /// Another machine runs the app.
     ElsewhereRunning { host: String },
+    /// The folder of the running release is gone, and no deploy in the plan makes another.
+    ReleaseMissing,
     /// The app wants a port of another, which in turn waits for this one.
     PortHeld { port: u16, by: AppName },
 }

@@ -22,6 +22,7 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         (Some(_), None) => reasons.push(Reason::CommitUnknown),
         (Some(known), Some(commit)) if known.commit != commit => {
             reasons.push(Reason::Commit { from: known.commit.clone(), to: commit.to_owned() });
+            reasons.extend(other_ref(&known.source, &app.source));
         }
         (Some(_), Some(_)) => {}
     }
@@ -82,6 +83,19 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             record_only,
         })),
     })
+}
+
+/// Whether another branch, tag or commit of the same repository is asked for: the spec says so, or
+/// the last one was asked for by hand.
+fn other_ref(old: &Source, new: &Source) -> Option<Reason> {
+    match (old, new) {
+        (Source::Git { url: old_url, reference: old, .. }, Source::Git { url, reference: new, .. })
+            if old_url == url && old.as_str() != new.as_str() =>
+        {
+            Some(Reason::Ref { from: old.as_str().to_owned(), to: new.as_str().to_owned() })
+        }
+        _ => None,
+    }
 }
 
 /// What makes another release of the same commit. Tests and caches do not.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::known::{self, Known};
+use super::known;
 use super::{Action, Blocked, Operation, Step, Wait};
 use crate::address::{Address, Kind};
 use crate::desired::Desired;
@@ -55,10 +55,9 @@ impl Graph {
                 forged.insert(name.clone());
             }
             let node = nodes.entry(name.clone()).or_insert_with(|| {
-                let known = Known::of(renames.get(name).unwrap_or(name), stored);
-                let live = known.deploy.as_ref().and(known.live());
-                let refers = live.map(|live| known::referred(live).collect()).unwrap_or_default();
-                let holds = live.and_then(known::held_port);
+                let live = known::live_definition(renames.get(name).unwrap_or(name), stored);
+                let refers = live.as_ref().map(|live| known::referred(live).collect()).unwrap_or_default();
+                let holds = live.as_ref().and_then(known::held_port);
                 Node { turns: None, removal, refers, holds, wants: holds.filter(|_| !removal) }
             });
             if let Some(step) = turning_step(operation) {

@@ -18,6 +18,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ProtectionChanged { now: false } => "it is protected no longer".into(),
         Reason::NoRelease => "its first release".into(),
         Reason::Commit { from, to } => commit(from, to),
+        Reason::Ref { from, to } => format!("ref {from} → {to}"),
         Reason::BuildChanged => "`build.command` changed".into(),
         Reason::SourceChanged => "its source is another place".into(),
         Reason::Redeploy => "you asked to deploy it again".into(),
@@ -49,6 +50,7 @@ pub fn reason_code(reason: &Reason) -> &'static str {
         Reason::ProtectionChanged { .. } => "protection",
         Reason::NoRelease => "no-release",
         Reason::Commit { .. } => "commit",
+        Reason::Ref { .. } => "ref",
         Reason::BuildChanged => "build",
         Reason::SourceChanged => "source",
         Reason::Redeploy => "redeploy",
@@ -112,6 +114,7 @@ pub fn blocked(blocked: &Blocked) -> String {
         }
         Blocked::CommitNotLookedUp => "its commit was not looked up: plan without --offline".into(),
         Blocked::ElsewhereRunning { host } => format!("it runs on {host}: apply there"),
+        Blocked::ReleaseMissing => "the folder of its release is gone: deploy it too".into(),
         Blocked::PortHeld { port, by } => {
             format!(
                 "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
@@ -125,6 +128,7 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::Protected => "protected",
         Blocked::CommitNotLookedUp => "commit-not-looked-up",
         Blocked::ElsewhereRunning { .. } => "elsewhere",
+        Blocked::ReleaseMissing => "release-missing",
         Blocked::PortHeld { .. } => "port-held",
     }
 }
@@ -294,8 +298,8 @@ fn definition(definition: &Definition, all: &mut Vec<(&'static str, String)>) {
         Role::Worker => "worker",
     };
     match definition.replicas {
-        0 => all.push(("runs", format!("{role}, no replicas: nothing of it runs"))),
-        _ => all.push(("runs", format!("{role}, {}", size(definition, "")))),
+        0 => all.push(("runs", format!("{role} on runtime process, no replicas: nothing of it runs"))),
+        _ => all.push(("runs", format!("{role} on runtime process, {}", size(definition, "")))),
     }
     all.push(("command", command(&definition.command)));
     all.push(("healthy", health(&definition.health)));
