@@ -37,6 +37,18 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The files of the program itself, without those that are only built for tests.
+fn program(folder: &str) -> Vec<PathBuf> {
+    let mut files = files(&root().join(folder), &["rs"]);
+    files.retain(|path| {
+        let parts: Vec<_> =
+            path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        let tests = ["tests", "tests.rs", "conformance", "conformance.rs"];
+        !parts.iter().any(|part| tests.contains(&part.as_str()))
+    });
+    files
+}
+
 /// The code of a file without its tests and comments.
 fn code(path: &Path) -> String {
     let text = read(path);
@@ -63,11 +75,7 @@ fn the_core_is_pure() {
     ];
     let mut problems = Vec::new();
     for module in ["spec", "desired", "plan"] {
-        for path in files(&root().join("src").join(module), &["rs"]) {
-            // Its runner reads the cases.
-            if path.ends_with("plan/tests.rs") || path.to_string_lossy().contains("/tests/") {
-                continue;
-            }
+        for path in program(&format!("src/{module}")) {
             let code = code(&path);
             for word in banned.iter().filter(|word| code.contains(*word)) {
                 problems.push(format!("{} names {word}", path.display()));
@@ -80,7 +88,7 @@ fn the_core_is_pure() {
 #[test]
 fn only_render_prints() {
     let mut problems = Vec::new();
-    for path in files(&root().join("src"), &["rs"]) {
+    for path in program("src") {
         if path.starts_with(root().join("src/render")) {
             continue;
         }
@@ -95,7 +103,7 @@ fn only_render_prints() {
 #[test]
 fn apply_is_given_a_plan_and_never_a_spec() {
     let mut problems = Vec::new();
-    for path in files(&root().join("src/apply"), &["rs"]) {
+    for path in program("src/apply") {
         let code = code(&path);
         for word in [
             "spec::load",

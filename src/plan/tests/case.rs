@@ -147,7 +147,10 @@ struct Given<'a>(&'a BTreeMap<String, String>);
 
 impl Files for Given<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        self.0.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| "it is not there".into())
+        self.0
+            .get(path.trim_start_matches("./"))
+            .map(|text| text.clone().into_bytes())
+            .ok_or_else(|| "it is not there".into())
     }
 
     fn matching(&self, pattern: &str) -> Result<Vec<String>, String> {

@@ -1,3 +1,5 @@
+//! What a look at a folder finds.
+
 use std::fs;
 
 use super::*;

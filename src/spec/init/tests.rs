@@ -1,3 +1,5 @@
+//! Drafts, as they are written.
+
 use super::*;
 
 fn found(program: Program) -> Found {

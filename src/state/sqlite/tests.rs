@@ -1,3 +1,5 @@
+//! The SQLite store: the shared conformance traces, and what is its own.
+
 use std::path::PathBuf;
 
 use tempfile::TempDir;
