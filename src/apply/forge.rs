@@ -1,8 +1,10 @@
 //! Forging, updating and tearing down; putting a release and a definition live together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use super::Run;
 use super::deploy::folder_error;
@@ -13,11 +15,16 @@ use super::world;
 use crate::address::Address;
 use crate::desired::{Definition, Front, Rollout};
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
-use crate::provider::supervise::client::RollError;
-use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Report};
+use crate::provider::supervise::client::{self as roll, RollError};
+use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Report};
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
 use crate::state::{Change, ForgeStatus};
+
+/// How long the end of the old replicas may take after their drain.
+const AFTER_DRAIN: Duration = Duration::from_secs(60);
+/// How often a supervisor is asked for a roll's outcome.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Creates or updates what an app stands on.
 pub async fn forge(
@@ -155,8 +162,10 @@ impl LiveRoll<'_> {
     pub async fn put(&self, step: &InStep) -> Result<Done, StepError> {
         let world = &step.run.world;
         let definition = self.definition;
+        step.run.alive()?;
+        let key = step.id.clone();
         let order = protocol::Roll {
-            key: step.id.clone(),
+            key: key.clone(),
             fence: step.run.lease.token,
             release: protocol::Release {
                 tag: self.release.tag.clone(),
@@ -176,11 +185,12 @@ impl LiveRoll<'_> {
         let rolled = tokio::select! {
             rolled = world.home.roll(self.app, order, |report| say(step, &report)) => rolled,
             // Dropping the order gives the roll up unless traffic has moved; by key it is told which.
-            () = step.run.control.cancelled() => {
-                return Err(StepError::new("cancelled before the new release was live"));
-            }
+            () = step.run.control.cancelled() => Err(RollError::Lost { moved: false }),
         };
-        let done = rolled.map_err(|error| roll_error(&error, step))?;
+        let done = match rolled {
+            Err(RollError::Lost { .. }) => self.settled(step, &key).await?,
+            other => other.map_err(|error| roll_error(&error, step))?,
+        };
         let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
             1 => "1 replica runs".to_owned(),
             n => format!("{n} replicas run"),
@@ -189,6 +199,41 @@ impl LiveRoll<'_> {
             said += &format!("; {} old connections were cut at the end of the drain", done.cut);
         }
         Ok(Done::said(said))
+    }
+}
+
+impl LiveRoll<'_> {
+    /// What became of a roll whose order is not heard any more.
+    async fn settled(&self, step: &InStep, key: &str) -> Result<roll::Done, StepError> {
+        let limit = self.rollout.timeout + self.rollout.drain + AFTER_DRAIN;
+        let end = Instant::now() + limit;
+        let mut told = false;
+        loop {
+            let outcome = step.run.world.home.ask(self.app, key).await;
+            match outcome {
+                Ok(Outcome::Done { cut }) => return Ok(roll::Done { cut }),
+                Ok(Outcome::Failed(failure)) if failure.reason != FailureReason::Abandoned => {
+                    return Err(failed(&failure, &step.run.world.scrub));
+                }
+                Ok(Outcome::Failed(_)) if step.run.control.cancelling() => {
+                    return Err(StepError::new("cancelled before the new release was live"));
+                }
+                Ok(Outcome::Failed(_) | Outcome::Unknown) => {
+                    return Err(StepError::new("the supervisor was lost before the new release was live")
+                        .help("apply again"));
+                }
+                Ok(Outcome::Moved) if !told => {
+                    told = true;
+                    step.output("traffic has moved, so the roll is finished");
+                }
+                Ok(Outcome::Running | Outcome::Moved) | Err(_) if Instant::now() < end => {}
+                Ok(Outcome::Running | Outcome::Moved) => {
+                    return Err(StepError::new(format!("the roll was not over after {} s", limit.as_secs())));
+                }
+                Err(error) => return Err(roll_error(&error, step)),
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 
