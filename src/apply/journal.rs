@@ -294,6 +294,12 @@ impl<'a> Journal<'a> {
     }
 
     fn failure(&self, step: Option<Step>, error: StepError) -> Stopped {
+        let first = self.operation.steps.first().map(|planned| planned.step);
+        if let Some(step) = step.or(first) {
+            let address = self.operation.address.clone();
+            let (took, error) = (Duration::ZERO, error.clone());
+            self.run.events.send(Event::StepFailed { address, step, took, error });
+        }
         Stopped::Failed { step, error }
     }
 }

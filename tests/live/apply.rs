@@ -1,0 +1,5 @@
+//! `norn apply` from spec to running app, as users run it.
+
+mod crash;
+mod load;
+mod steps;
