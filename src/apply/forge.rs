@@ -7,14 +7,15 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Run;
-use super::deploy::folder_error;
+use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
 use super::journal::{Done, InStep, Journal, Row};
 use super::walk::{Gate, Stopped};
-use super::world;
+use super::world::{self, World};
 use crate::address::Address;
 use crate::desired::{Definition, Front, Rollout};
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
+use crate::provider::releases;
 use crate::provider::supervise::client::{self as roll, RollError};
 use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Report};
 use crate::spec::name::AppName;
@@ -38,6 +39,8 @@ pub async fn forge(
     let intent = json!({ "forge": after, "deploy": work.roll.as_ref().map(|roll| &roll.release) });
     let mut begin = Vec::new();
     if let Some(from) = &work.renamed_from {
+        // Before the state knows the new name: what runs is never lost from sight.
+        follow(run, app, from).map_err(|error| Stopped::Failed { step: None, error })?;
         begin.push(Change::AppRenamed { from: from.clone(), to: app.clone() });
     }
     begin.push(Change::ForgeStarted { app: app.clone(), status: ForgeStatus::Forging });
@@ -63,6 +66,17 @@ pub async fn forge(
     Ok(work.roll.as_ref().and_then(|roll| reached(&roll.definition)))
 }
 
+/// Lets a new name go on from what stands under the former one.
+fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
+    let World { home, folders, .. } = &run.world;
+    home.succeed(app, from).map_err(|error| folder_error(&home.run, &error))?;
+    let (old, new) = (folders.cache(from), folders.cache(app));
+    if old.is_dir() && !new.exists() {
+        std::fs::rename(&old, &new).map_err(|error| folder_error(&new, &error))?;
+    }
+    Ok(())
+}
+
 /// Rolls a stored release to a definition.
 async fn put_stored(
     step: &InStep,
@@ -71,10 +85,6 @@ async fn put_stored(
     forge: &ForgeV1,
     work: &ForgeWork,
 ) -> Result<Done, StepError> {
-    if let Some(old) = &work.renamed_from {
-        // The old name's supervisor holds the port, so it goes first.
-        stop(step, old).await?;
-    }
     let live =
         LiveRoll { app, forge, release: &roll.release, definition: &roll.definition, rollout: roll.rollout };
     let mut done = live.put(step).await?;
@@ -113,13 +123,16 @@ pub async fn teardown(
     journal
         .step(Step::DeleteDeployment, |step| async move {
             let done = stop(&step, app).await?;
-            for folder in [step.run.world.folders.releases(app), step.run.world.folders.cache(app)] {
-                match std::fs::remove_dir_all(&folder) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(folder_error(&folder, &error));
-                    }
-                    _ => {}
-                }
+            let folders = &step.run.world.folders;
+            let mut gone = vec![folders.releases(app), folders.cache(app)];
+            // A release that was made under a former name lies with that name's.
+            gone.extend(work.release.as_ref().map(|folder| releases::root(&folders.stage, folder)));
+            for folder in gone {
+                let removed = blocking({
+                    let folder = folder.clone();
+                    move || releases::remove(&folder)
+                });
+                removed.await.map_err(|error| folder_error(&folder, &error))?;
             }
             Ok(done)
         })

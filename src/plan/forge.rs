@@ -172,6 +172,7 @@ pub fn teardown(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Optio
         blocked: protected.then_some(Blocked::Protected).or(elsewhere),
         before: Before { ..known.before },
         work: Work::Teardown(TeardownWork {
+            release: known.deploy.map(|release| release.folder),
             keeps: vec!["its snapshots".into(), "its logs".into()],
             drain: std::time::Duration::from_secs(30),
         }),

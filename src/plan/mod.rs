@@ -230,6 +230,8 @@ pub struct DeployWork {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeardownWork {
+    /// The folder of the live release, relative to the stage's.
+    pub release: Option<String>,
     /// What is left, for the reader.
     pub keeps: Vec<String>,
     pub drain: std::time::Duration,

@@ -161,6 +161,24 @@ pub fn remove_attempt(release: &Path) -> io::Result<()> {
     forget_attempt(release)
 }
 
+/// Removes a folder, and the one above it if that is empty then.
+///
+/// # Errors
+/// Where it cannot be removed; that it is not there is no error.
+pub fn remove(folder: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_dir_all(folder))?;
+    if let Some(above) = folder.parent() {
+        // It mostly has others in it.
+        let _ = fs::remove_dir(above);
+    }
+    Ok(())
+}
+
+/// The folder of a whole release, of which `recorded` is the app's part: `releases/<app>/<name>/...`.
+pub fn root(stage: &Path, recorded: &str) -> PathBuf {
+    stage.join(Path::new(recorded).components().take(3).collect::<PathBuf>())
+}
+
 /// The folders of attempts that never went live.
 ///
 /// # Errors

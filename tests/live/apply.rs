@@ -2,4 +2,5 @@
 
 mod crash;
 mod load;
+mod rename;
 mod steps;

@@ -148,7 +148,9 @@ impl Sandbox {
     pub fn rows(&self) -> Vec<Row> {
         let state = self.state();
         let mut rows = state
-            .prepare("SELECT app, image_tag, status, error, steps FROM deployments ORDER BY started_at, rowid")
+            .prepare(
+                "SELECT app, image_tag, status, error, steps FROM deployments ORDER BY started_at, rowid",
+            )
             .expect("the table is there");
         let read = |row: &rusqlite::Row<'_>| {
             Ok(Row {
