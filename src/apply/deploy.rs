@@ -241,7 +241,9 @@ impl<'a> Deploying<'a> {
         let folder = &world.folders.snapshots;
         releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
         let path = folder.join(dump::file_name(database, &self.work.commit, Timestamp::now()));
-        let partial = path.with_extension("part");
+        // One an app: what a killed dump left is begun anew.
+        let partial = folder.join(format!(".{}.part", self.app));
+        dump::begin(&partial).map_err(|error| folder_error(folder, &error))?;
         let mut env = world.environment.base.clone();
         match &world.postgres {
             Some(server) => {

@@ -2,5 +2,6 @@
 
 mod crash;
 mod load;
+mod postgres;
 mod rename;
 mod steps;
