@@ -2,16 +2,19 @@
 
 use tokio::sync::watch;
 
-/// The two switches of a run. Both only ever go on.
+/// The switches of a run. All only ever go on.
 #[derive(Clone)]
 pub struct Control {
     stop: watch::Sender<bool>,
     cancel: watch::Sender<bool>,
+    lost: watch::Sender<bool>,
+    broken: watch::Sender<bool>,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { stop: watch::channel(false).0, cancel: watch::channel(false).0 }
+        let off = || watch::channel(false).0;
+        Self { stop: off(), cancel: off(), lost: off(), broken: off() }
     }
 }
 
@@ -25,6 +28,27 @@ impl Control {
     pub fn cancel(&self) {
         self.stop();
         self.cancel.send_replace(true);
+    }
+
+    /// The lock on the state is another's: the run is dead and changes nothing any more.
+    pub fn lose(&self) {
+        self.lost.send_replace(true);
+        self.cancel();
+    }
+
+    pub fn lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// The state cannot be written: running steps are finished, nothing new is started.
+    pub fn break_off(&self) {
+        self.broken.send_replace(true);
+        self.stop();
+    }
+
+    /// Whether the run was stopped by the user, and not by what befell it.
+    pub fn stopped_by_user(&self) -> bool {
+        self.stopping() && !self.lost() && !*self.broken.borrow()
     }
 
     pub fn stopping(&self) -> bool {

@@ -18,11 +18,15 @@ use crate::desired::Source;
 use crate::plan::{DeployWork, Operation, Step};
 use crate::provider::child::{self, Ending, Leash, Task};
 use crate::provider::source::{self, local};
+use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol::Command;
-use crate::provider::{dump, releases};
+use crate::provider::{dump, machine, releases};
 use crate::spec::name::AppName;
 use crate::state::Change;
 use crate::state::format::{self, DeployV1, ForgeV1};
+
+/// What a step says that an interrupted attempt has done.
+const REUSED: &str = "an interrupted attempt did this, and its release is whole";
 
 /// Does one deploy, and says where the app is reached.
 pub async fn deploy(
@@ -45,12 +49,14 @@ pub async fn deploy(
         Journal::open(run, operation, gate, Row::Deployment { id: row }, intent, vec![queued]).await?;
     let result = deploying.steps(&journal).await;
     if let Err(stopped) = result {
-        deploying.abandon();
+        deploying.abandon(&stopped).await;
         return Err(stopped);
     }
     let mut with = Vec::new();
     if work.record_only.is_some() {
         with.extend(deploying.live());
+        // Where this fails the word is removed with the next attempt's.
+        let _ = releases::forget_attempt(&deploying.folder);
     }
     journal.close(with).await?;
     Ok(forge::reached(&work.definition))
@@ -67,6 +73,10 @@ struct Deploying<'a> {
     /// The records that become current with the release.
     forge: ForgeV1,
     release: DeployV1,
+    /// What the release is made of: an interrupted attempt at the same is taken up.
+    recipe: String,
+    /// Whether such an attempt's release is there, whole.
+    made: bool,
 }
 
 impl<'a> Deploying<'a> {
@@ -92,14 +102,20 @@ impl<'a> Deploying<'a> {
                 }
             }
         };
+        let forge = forge::stored(run, app, &work.definition, work.protected);
+        let recipe = recipe(work, &forge);
+        let folder = all.join(name);
+        let made = work.record_only.is_none() && releases::made(&folder).as_ref() == Some(&recipe);
         Self {
             run,
             app,
             work,
             workshop: releases::workshop(&all, name),
-            folder: all.join(name),
-            forge: forge::stored(run, app, &work.definition, work.protected),
+            folder,
+            forge,
             release,
+            recipe,
+            made,
         }
     }
 
@@ -107,17 +123,30 @@ impl<'a> Deploying<'a> {
         journal.step(Step::Clone, |step| self.fetch(step)).await?;
         journal.step(Step::Build, |step| self.build(step)).await?;
         journal.step(Step::Test, |step| self.test(step)).await?;
-        if self.work.record_only.is_none() {
-            let finished = releases::finish(&self.workshop, &self.folder);
-            finished.map_err(|error| Stopped::Failed {
-                step: Some(Step::Build),
-                error: folder_error(&self.folder, &error),
-            })?;
+        if self.work.record_only.is_none()
+            && !self.made
+            && let Err(error) = self.finish().await
+        {
+            return Err(journal.fail(Step::Build, error).await);
         }
         journal.step(Step::Snapshot, |step| self.snapshot(step)).await?;
         journal.step(Step::Migrate, |step| self.migrate(step)).await?;
         journal.step(Step::Deploy, |step| self.roll(step)).await?;
         journal.step(Step::Cleanup, |step| self.cleanup(step)).await
+    }
+
+    /// Gives what was built and tested the release's name.
+    async fn finish(&self) -> Result<(), StepError> {
+        if self.folder.exists() && self.serves().await {
+            return Err(StepError::new(format!(
+                "{} is in use, so it is not replaced",
+                self.folder.display()
+            )));
+        }
+        let (workshop, folder, recipe) = (self.workshop.clone(), self.folder.clone(), self.recipe.clone());
+        blocking(move || releases::finish(&workshop, &folder, &recipe))
+            .await
+            .map_err(|error| folder_error(&self.folder, &error))
     }
 
     /// The app's folder in the workshop.
@@ -137,10 +166,16 @@ impl<'a> Deploying<'a> {
         let world = &self.run.world;
         let all = world.folders.releases(self.app);
         let cache = world.folders.cache(self.app);
-        let prepared = releases::private_folder(&all)
-            .and_then(|()| releases::private_folder(&cache))
-            .and_then(|()| releases::sweep(&all, &cache, &self.work.build.cache));
-        prepared.map_err(|error| folder_error(&all, &error))?;
+        if self.made {
+            return Ok(Done::said(REUSED));
+        }
+        let (releases, cached) = (all.clone(), self.work.build.cache.clone());
+        let prepared = blocking(move || {
+            releases::private_folder(&releases)?;
+            releases::private_folder(&cache)?;
+            releases::sweep(&releases, &cache, &cached)
+        });
+        prepared.await.map_err(|error| folder_error(&all, &error))?;
         match &self.work.source {
             Source::Local { folder, ignore } => {
                 let from = world.root.join(folder);
@@ -179,6 +214,9 @@ impl<'a> Deploying<'a> {
 
     async fn build(&self, step: InStep) -> Result<Done, StepError> {
         let command = self.work.build.command.as_deref().expect("the step is skipped without a command");
+        if self.made {
+            return Ok(Done::said(REUSED));
+        }
         let cached = &self.work.build.cache;
         let (dir, cache) = (self.inside(), self.run.world.folders.cache(self.app));
         releases::lend(&cache, &dir, cached).map_err(|error| folder_error(&dir, &error))?;
@@ -190,6 +228,9 @@ impl<'a> Deploying<'a> {
 
     async fn test(&self, step: InStep) -> Result<Done, StepError> {
         let command = self.work.build.test.as_deref().expect("the step is skipped without a command");
+        if self.made {
+            return Ok(Done::said(REUSED));
+        }
         let env = self.run.world.env(self.app, &self.work.definition);
         self.command(&step, command, &self.inside(), &env).await
     }
@@ -200,7 +241,9 @@ impl<'a> Deploying<'a> {
         let folder = &world.folders.snapshots;
         releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
         let path = folder.join(dump::file_name(database, &self.work.commit, Timestamp::now()));
-        let partial = path.with_extension("part");
+        // One an app: what a killed dump left is begun anew.
+        let partial = folder.join(format!(".{}.part", self.app));
+        dump::begin(&partial).map_err(|error| folder_error(folder, &error))?;
         let mut env = world.environment.base.clone();
         match &world.postgres {
             Some(server) => {
@@ -249,11 +292,8 @@ impl<'a> Deploying<'a> {
             definition: &self.work.definition,
             rollout: self.work.rollout,
         };
-        if let Some(old) = &self.work.supersedes {
-            // The old name's supervisor holds the port, so it goes first.
-            forge::stop(&step, old).await?;
-        }
         let mut done = live.put(&step).await?;
+        releases::forget_attempt(&self.folder).map_err(|error| folder_error(&self.folder, &error))?;
         done.changes.extend(self.live());
         Ok(done)
     }
@@ -268,30 +308,58 @@ impl<'a> Deploying<'a> {
     }
 
     async fn cleanup(&self, _: InStep) -> Result<Done, StepError> {
-        let world = &self.run.world;
-        let (all, cache) = (world.folders.releases(self.app), world.folders.cache(self.app));
-        let swept = releases::sweep(&all, &cache, &self.work.build.cache);
-        let swept = swept.map_err(|error| folder_error(&all, &error))?;
+        let folders = &self.run.world.folders;
+        let (all, cache) = (folders.releases(self.app), folders.cache(self.app));
+        let (cached, own) = (self.work.build.cache.clone(), self.folder.clone());
+        let swept = blocking({
+            let all = all.clone();
+            move || {
+                let mut swept = releases::sweep(&all, &cache, &cached)?;
+                for folder in releases::attempts(&all)? {
+                    if folder != own && !machine::works_in(&folder) {
+                        releases::remove_attempt(&folder)?;
+                        swept += 1;
+                    }
+                }
+                Ok(swept)
+            }
+        });
+        let swept = swept.await.map_err(|error| folder_error(&all, &error))?;
         let said = if swept == 0 { "nothing was left" } else { "removed what earlier attempts left" };
         Ok(Done::said(said))
     }
 
-    /// Gives back what a failed attempt borrowed. What cannot be removed now is swept by the next.
-    fn abandon(&self) {
-        let cache = self.run.world.folders.cache(self.app);
-        let cached = &self.work.build.cache;
-        let _ = releases::put_back(&self.inside(), &cache, cached);
-        let _ = std::fs::remove_dir_all(&self.workshop);
-        // The folder of a release that never went live, unless an older one of its name serves.
-        if self.work.record_only.is_none() && !self.serves() {
-            let _ = std::fs::remove_dir_all(&self.folder);
+    /// Gives back what an attempt borrowed that came to nothing. A finished release stays, for the
+    /// next run to take up, unless it proved unfit. What cannot be removed now is swept by the next.
+    async fn abandon(&self, stopped: &Stopped) {
+        if self.run.control.lost() {
+            // Another run may be at work in the same folders.
+            return;
         }
+        let unfit = matches!(stopped, Stopped::Failed { step: Some(Step::Migrate | Step::Deploy), .. })
+            && self.work.record_only.is_none()
+            && !self.serves().await;
+        let (inside, workshop, folder) = (self.inside(), self.workshop.clone(), self.folder.clone());
+        let (cache, cached) = (self.run.world.folders.cache(self.app), self.work.build.cache.clone());
+        let given_up = blocking(move || {
+            releases::put_back(&inside, &cache, &cached)?;
+            if workshop.exists() {
+                std::fs::remove_dir_all(&workshop)?;
+            }
+            if unfit && !machine::works_in(&folder) { releases::remove_attempt(&folder) } else { Ok(()) }
+        });
+        let _ = given_up.await;
     }
 
-    /// Whether the roll may have come to pass although the step failed.
-    fn serves(&self) -> bool {
-        let record = self.run.world.home.run.join(format!("{}.json", self.app));
-        std::fs::read_to_string(record).is_ok_and(|text| text.contains(&self.work.tag))
+    /// Whether the release's folder may be in use, by the supervisor's own word.
+    async fn serves(&self) -> bool {
+        match self.run.world.home.observe(self.app).await {
+            Observation::Running(status) => {
+                status.release.is_some_and(|release| release.dir.starts_with(&self.folder))
+            }
+            Observation::Absent | Observation::Rebooted | Observation::Unsupervised { .. } => false,
+            Observation::OtherMachine { .. } | Observation::Silent { .. } => true,
+        }
     }
 
     async fn command(
@@ -361,6 +429,28 @@ impl<'a> Deploying<'a> {
         }
         Ok(log)
     }
+}
+
+/// What tells one release from another: code, build and the environment it was built in. A folder
+/// that was written before the machine's last start may not be whole.
+fn recipe(work: &DeployWork, forge: &ForgeV1) -> String {
+    let definition = &work.definition;
+    format::digest(&json!({
+        "commit": work.commit,
+        "source": work.source,
+        "build": work.build,
+        "env": definition.env,
+        "secrets": definition.secrets,
+        "values": forge.values,
+        "boot": machine::own_identity().map(|own| own.boot_id).unwrap_or_default(),
+    }))
+}
+
+/// Work on files, which may take long, away from what must go on meanwhile.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
 /// What is no part of a local source, as absolute paths.

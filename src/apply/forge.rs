@@ -1,23 +1,31 @@
 //! Forging, updating and tearing down; putting a release and a definition live together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use super::Run;
-use super::deploy::folder_error;
+use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
 use super::journal::{Done, InStep, Journal, Row};
 use super::walk::{Gate, Stopped};
-use super::world;
+use super::world::{self, World};
 use crate::address::Address;
 use crate::desired::{Definition, Front, Rollout};
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
-use crate::provider::supervise::client::RollError;
-use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Report};
+use crate::provider::releases;
+use crate::provider::supervise::client::{self as roll, RollError};
+use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Report};
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
 use crate::state::{Change, ForgeStatus};
+
+/// How long the end of the old replicas may take after their drain.
+const AFTER_DRAIN: Duration = Duration::from_secs(60);
+/// How often a supervisor is asked for a roll's outcome.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Creates or updates what an app stands on.
 pub async fn forge(
@@ -31,6 +39,8 @@ pub async fn forge(
     let intent = json!({ "forge": after, "deploy": work.roll.as_ref().map(|roll| &roll.release) });
     let mut begin = Vec::new();
     if let Some(from) = &work.renamed_from {
+        // Before the state knows the new name: what runs is never lost from sight.
+        follow(run, app, from).map_err(|error| Stopped::Failed { step: None, error })?;
         begin.push(Change::AppRenamed { from: from.clone(), to: app.clone() });
     }
     begin.push(Change::ForgeStarted { app: app.clone(), status: ForgeStatus::Forging });
@@ -56,6 +66,17 @@ pub async fn forge(
     Ok(work.roll.as_ref().and_then(|roll| reached(&roll.definition)))
 }
 
+/// Lets a new name go on from what stands under the former one.
+fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
+    let World { home, folders, .. } = &run.world;
+    home.succeed(app, from).map_err(|error| folder_error(&home.run, &error))?;
+    let (old, new) = (folders.cache(from), folders.cache(app));
+    if old.is_dir() && !new.exists() {
+        std::fs::rename(&old, &new).map_err(|error| folder_error(&new, &error))?;
+    }
+    Ok(())
+}
+
 /// Rolls a stored release to a definition.
 async fn put_stored(
     step: &InStep,
@@ -64,10 +85,6 @@ async fn put_stored(
     forge: &ForgeV1,
     work: &ForgeWork,
 ) -> Result<Done, StepError> {
-    if let Some(old) = &roll.supersedes {
-        // The old name's supervisor holds the port, so it goes first.
-        stop(step, old).await?;
-    }
     let live =
         LiveRoll { app, forge, release: &roll.release, definition: &roll.definition, rollout: roll.rollout };
     let mut done = live.put(step).await?;
@@ -106,13 +123,16 @@ pub async fn teardown(
     journal
         .step(Step::DeleteDeployment, |step| async move {
             let done = stop(&step, app).await?;
-            for folder in [step.run.world.folders.releases(app), step.run.world.folders.cache(app)] {
-                match std::fs::remove_dir_all(&folder) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(folder_error(&folder, &error));
-                    }
-                    _ => {}
-                }
+            let folders = &step.run.world.folders;
+            let mut gone = vec![folders.releases(app), folders.cache(app)];
+            // A release that was made under a former name lies with that name's.
+            gone.extend(work.release.as_ref().map(|folder| releases::root(&folders.stage, folder)));
+            for folder in gone {
+                let removed = blocking({
+                    let folder = folder.clone();
+                    move || releases::remove(&folder)
+                });
+                removed.await.map_err(|error| folder_error(&folder, &error))?;
             }
             Ok(done)
         })
@@ -131,8 +151,7 @@ pub async fn teardown(
     Ok((!work.keeps.is_empty()).then(|| format!("kept: {}", work.keeps.join(", "))))
 }
 
-/// Stops what runs of an app, if anything does.
-pub async fn stop(step: &InStep, app: &AppName) -> Result<Done, StepError> {
+async fn stop(step: &InStep, app: &AppName) -> Result<Done, StepError> {
     let home = &step.run.world.home;
     let stopped = home.stop(app, step.run.lease.token, |report| say(step, &report)).await;
     let done = stopped.map_err(|error| roll_error(&error, step))?;
@@ -156,8 +175,10 @@ impl LiveRoll<'_> {
     pub async fn put(&self, step: &InStep) -> Result<Done, StepError> {
         let world = &step.run.world;
         let definition = self.definition;
+        step.run.alive()?;
+        let key = step.id.clone();
         let order = protocol::Roll {
-            key: step.id.clone(),
+            key: key.clone(),
             fence: step.run.lease.token,
             release: protocol::Release {
                 tag: self.release.tag.clone(),
@@ -177,11 +198,12 @@ impl LiveRoll<'_> {
         let rolled = tokio::select! {
             rolled = world.home.roll(self.app, order, |report| say(step, &report)) => rolled,
             // Dropping the order gives the roll up unless traffic has moved; by key it is told which.
-            () = step.run.control.cancelled() => {
-                return Err(StepError::new("cancelled before the new release was live"));
-            }
+            () = step.run.control.cancelled() => Err(RollError::Lost { moved: false }),
         };
-        let done = rolled.map_err(|error| roll_error(&error, step))?;
+        let done = match rolled {
+            Err(RollError::Lost { .. }) => self.settled(step, &key).await?,
+            other => other.map_err(|error| roll_error(&error, step))?,
+        };
         let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
             1 => "1 replica runs".to_owned(),
             n => format!("{n} replicas run"),
@@ -190,6 +212,41 @@ impl LiveRoll<'_> {
             said += &format!("; {} old connections were cut at the end of the drain", done.cut);
         }
         Ok(Done::said(said))
+    }
+}
+
+impl LiveRoll<'_> {
+    /// What became of a roll whose order is not heard any more.
+    async fn settled(&self, step: &InStep, key: &str) -> Result<roll::Done, StepError> {
+        let limit = self.rollout.timeout + self.rollout.drain + AFTER_DRAIN;
+        let end = Instant::now() + limit;
+        let mut told = false;
+        loop {
+            let outcome = step.run.world.home.ask(self.app, key).await;
+            match outcome {
+                Ok(Outcome::Done { cut }) => return Ok(roll::Done { cut }),
+                Ok(Outcome::Failed(failure)) if failure.reason != FailureReason::Abandoned => {
+                    return Err(failed(&failure, &step.run.world.scrub));
+                }
+                Ok(Outcome::Failed(_)) if step.run.control.cancelling() => {
+                    return Err(StepError::new("cancelled before the new release was live"));
+                }
+                Ok(Outcome::Failed(_) | Outcome::Unknown) => {
+                    return Err(StepError::new("the supervisor was lost before the new release was live")
+                        .help("apply again"));
+                }
+                Ok(Outcome::Moved) if !told => {
+                    told = true;
+                    step.output("traffic has moved, so the roll is finished");
+                }
+                Ok(Outcome::Running | Outcome::Moved) | Err(_) if Instant::now() < end => {}
+                Ok(Outcome::Running | Outcome::Moved) => {
+                    return Err(StepError::new(format!("the roll was not over after {} s", limit.as_secs())));
+                }
+                Err(error) => return Err(roll_error(&error, step)),
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 

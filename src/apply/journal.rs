@@ -11,7 +11,7 @@ use super::events::{Event, StepError};
 use super::walk::{Gate, Stopped};
 use crate::plan::{Operation, Step};
 use crate::render::words;
-use crate::state::{Change, DeploymentStatus, ForgeStatus, StepLog};
+use crate::state::{Change, DeploymentStatus, ForgeStatus, StepLog, StoreError};
 
 /// What a step gave.
 #[derive(Debug, Default)]
@@ -112,7 +112,11 @@ impl<'a> Journal<'a> {
         }
         let slot = self.gate.slot().await;
         if self.run.control.stopping() {
-            return Err(self.close_early(Stopped::Cancelled).await);
+            return match step {
+                // What serves stays deployed; what is left over is swept by the next deploy.
+                Step::Cleanup => self.skip(step, "the run was stopped").await,
+                _ => Err(self.close_early(Stopped::Cancelled).await),
+            };
         }
         let id = Uuid::now_v7().to_string();
         let mut intent = vec![Change::StepStarted {
@@ -130,7 +134,11 @@ impl<'a> Journal<'a> {
         self.run.events.send(Event::StepStarted { address: address.clone(), step });
         let begun = Instant::now();
         let in_step = InStep { run: Arc::clone(self.run), address: address.clone(), step, id: id.clone() };
-        let result = work(in_step).await;
+        // This process may have stood still since the intent was written.
+        let result = match self.run.alive() {
+            Ok(()) => work(in_step).await,
+            Err(error) => Err(error),
+        };
         let took = begun.elapsed();
         drop(slot);
         match result {
@@ -163,9 +171,12 @@ impl<'a> Journal<'a> {
                 let written = self.write(outcome).await;
                 let error = match written {
                     Ok(()) => error,
+                    Err(lost) if self.run.control.lost() => {
+                        StepError { message: lost.message, evidence: vec![error.message], ..error }
+                    }
                     Err(lost) => StepError { help: error.help.or(Some(lost.message)), ..error },
                 };
-                let cancelled = self.run.control.cancelling();
+                let cancelled = self.run.control.cancelling() && self.run.control.stopped_by_user();
                 self.run.events.send(Event::StepFailed { address, step, took, error: error.clone() });
                 Err(if cancelled { Stopped::Cancelled } else { Stopped::Failed { step: Some(step), error } })
             }
@@ -187,7 +198,15 @@ impl<'a> Journal<'a> {
         self.write(with).await.map_err(|error| self.failure(None, error))
     }
 
-    /// Closes an operation that goes no further for no fault of its own.
+    /// Closes an operation that failed between two steps, the fault being the earlier one's.
+    pub async fn fail(&self, step: Step, error: StepError) -> Stopped {
+        let address = self.operation.address.clone();
+        let took = Duration::ZERO;
+        self.run.events.send(Event::StepFailed { address, step, took, error: error.clone() });
+        self.close_early(Stopped::Failed { step: Some(step), error }).await
+    }
+
+    /// Closes an operation that goes no further.
     async fn close_early(&self, stopped: Stopped) -> Stopped {
         let why = match &stopped {
             Stopped::Cancelled => "cancelled".to_owned(),
@@ -267,12 +286,21 @@ impl<'a> Journal<'a> {
     async fn write(&self, changes: Vec<Change>) -> Result<(), StepError> {
         self.run.store.write(&self.run.lease, &changes).await.map_err(|error| {
             // Without the store nothing that is done can be known afterwards.
-            self.run.control.stop();
+            match error {
+                StoreError::LeaseLost { .. } => self.run.control.lose(),
+                _ => self.run.control.break_off(),
+            }
             StepError::new(error.to_string())
         })
     }
 
     fn failure(&self, step: Option<Step>, error: StepError) -> Stopped {
+        let first = self.operation.steps.first().map(|planned| planned.step);
+        if let Some(step) = step.or(first) {
+            let address = self.operation.address.clone();
+            let (took, error) = (Duration::ZERO, error.clone());
+            self.run.events.send(Event::StepFailed { address, step, took, error });
+        }
         Stopped::Failed { step, error }
     }
 }
@@ -284,7 +312,8 @@ fn cap(output: &str) -> String {
     if output.len() <= MOST {
         return output;
     }
-    let mut from = output.len() - MOST;
+    // The mark takes its place, too.
+    let mut from = output.len() - MOST + 64;
     while !output.is_char_boundary(from) {
         from += 1;
     }

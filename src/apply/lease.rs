@@ -11,7 +11,7 @@ use crate::provider::machine;
 use crate::state::lock::{HEARTBEAT, TTL};
 use crate::state::{Lease, Store, StoreError};
 
-/// Renews the lease until dropped; cancels the run when the lease is lost.
+/// Renews the lease until dropped; ends the run when the lease is lost.
 pub struct Keeper {
     task: tokio::task::JoinHandle<()>,
     pub end: watch::Receiver<Duration>,
@@ -40,7 +40,7 @@ impl Keeper {
                     Err(_) => break,
                 }
             }
-            control.cancel();
+            control.lose();
         });
         Self { task, end }
     }

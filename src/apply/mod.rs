@@ -18,12 +18,14 @@ pub mod world;
 use std::sync::Arc;
 
 pub use control::Control;
+use events::StepError;
 pub use events::{Event, Sender};
 pub use forge::reached;
 pub use walk::{Outcome, Stopped};
 use world::World;
 
 use crate::plan::Plan;
+use crate::provider::machine;
 use crate::secret::Secret;
 use crate::state::{Change, Lease, Store, StoreError};
 
@@ -42,13 +44,29 @@ pub struct Run {
     pub parallelism: usize,
 }
 
+impl Run {
+    /// Whether the run may change the world now.
+    ///
+    /// # Errors
+    /// Where the lease was lost, or ran out while this process stood still.
+    pub fn alive(&self) -> Result<(), StepError> {
+        if !self.control.lost() && machine::since_boot() < *self.lease_end.borrow() {
+            return Ok(());
+        }
+        self.control.lose();
+        Err(StepError::new("the lock on the state was lost, so nothing more is changed")
+            .help("`norn status` shows what runs; apply again when no other norn is at work"))
+    }
+}
+
 /// Applies a plan under a lease that is held. `command` is what the user typed, for the journal.
 ///
 /// # Errors
-/// Only where the run could not be journaled at all; what failed in the walk is in the outcome.
+/// Only where the run could not be journaled at all; what failed in the walk is in the outcome, and
+/// that its end could not be written as well: the next run's recovery settles that.
 pub async fn apply(run: Arc<Run>, plan: &Plan, command: &str) -> Result<Outcome, StoreError> {
     run.store.write(&run.lease, &[Change::RunStarted { command: command.to_owned() }]).await?;
-    let outcome = walk::walk(Arc::clone(&run), plan).await;
+    let mut outcome = walk::walk(Arc::clone(&run), plan).await;
     let ended = if outcome.succeeded() {
         "done"
     } else if outcome.cancelled {
@@ -56,6 +74,7 @@ pub async fn apply(run: Arc<Run>, plan: &Plan, command: &str) -> Result<Outcome,
     } else {
         "failed"
     };
-    run.store.write(&run.lease, &[Change::RunEnded { outcome: ended.into() }]).await?;
+    let written = run.store.write(&run.lease, &[Change::RunEnded { outcome: ended.into() }]).await;
+    outcome.unwritten = written.err().map(|error| error.to_string());
     Ok(outcome)
 }

@@ -32,11 +32,13 @@ pub struct Outcome {
     pub done: Vec<Address>,
     pub stopped: Vec<(Address, Stopped)>,
     pub cancelled: bool,
+    /// Why the end of the run could not be written; what was done stands.
+    pub unwritten: Option<String>,
 }
 
 impl Outcome {
     pub fn succeeded(&self) -> bool {
-        self.stopped.is_empty() && !self.cancelled
+        self.stopped.is_empty() && !self.cancelled && self.unwritten.is_none()
     }
 }
 
@@ -139,7 +141,7 @@ pub async fn walk(run: Arc<Run>, plan: &Plan) -> Outcome {
         let (address, result) = joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         results.insert(address, result);
     }
-    let mut outcome = Outcome { cancelled: run.control.stopping(), ..Outcome::default() };
+    let mut outcome = Outcome { cancelled: run.control.stopped_by_user(), ..Outcome::default() };
     // In the plan's order, whatever order they ended in.
     for operation in &plan.operations {
         match results.remove(&operation.address).expect("every operation was walked") {

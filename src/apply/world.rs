@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::desired::{Command, Definition, EnvValue, Front, Probe, Values};
+use crate::provider::dump;
 use crate::provider::source::{Git, Repo};
 use crate::provider::supervise::client::Home;
 use crate::provider::supervise::protocol;
@@ -119,6 +120,14 @@ impl Environment {
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Self { base: base.collect(), postgres: postgres.filter(|(name, _)| name.starts_with("PG")).collect() }
     }
+}
+
+/// The passwords of PostgreSQL servers that commands are given; no output may show them.
+pub fn passwords(environment: &Environment, server: Option<&Secret>) -> Vec<Secret> {
+    // A URL that cannot be read is told of by the step that needs it.
+    let named = server.and_then(|server| dump::libpq(server).ok());
+    let all = named.iter().chain([&environment.postgres]);
+    all.filter_map(|env| env.get("PGPASSWORD")).map(|password| Secret::new(password.as_str())).collect()
 }
 
 impl World {

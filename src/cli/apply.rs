@@ -17,7 +17,7 @@ use super::project::{Project, store_failure};
 use super::workspace::Variables;
 use crate::apply::events::Sender;
 use crate::apply::lease::Keeper;
-use crate::apply::world::{Environment, World};
+use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
 use crate::plan::{Operation, Options, Work};
@@ -294,14 +294,16 @@ impl Applying<'_> {
 
     async fn world(&self) -> Result<World, Failure> {
         let project = self.project;
-        let secrets = self.desired.values.all().chain(self.desired.postgres.as_ref());
+        let environment = Environment::of_this_process();
+        let passwords = world::passwords(&environment, self.desired.postgres.as_ref());
+        let secrets = self.desired.values.all().chain(self.desired.postgres.as_ref()).chain(&passwords);
         Ok(World {
             root: project.root.folder.clone(),
             folders: project.folders.clone(),
             home: project.home(),
             git: Git::new().await.map_err(|error| Failure::new(error.to_string()))?,
             skip: project.skip(),
-            environment: Environment::of_this_process(),
+            environment,
             postgres: self.desired.postgres.clone(),
             values: self.desired.values.clone(),
             scrub: Scrub::new(secrets),

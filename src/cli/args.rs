@@ -113,6 +113,9 @@ pub struct Supervise {
     /// Take over from the supervisor that runs
     #[arg(long)]
     pub next: bool,
+    /// The app's former name, under which that one runs
+    #[arg(long)]
+    pub after: Option<AppName>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -35,9 +35,7 @@ pub async fn observe(
     desired: Option<&Desired>,
 ) -> BTreeMap<AppName, Observation> {
     let known = stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|address| address.name.clone());
-    let wanted = desired.into_iter().flat_map(|desired| desired.apps.values());
-    // Under a former name an app may still run.
-    let wanted = wanted.flat_map(|app| app.was.iter().chain([&app.name]).cloned());
+    let wanted = desired.into_iter().flat_map(|desired| desired.apps.keys().cloned());
     let names: BTreeSet<AppName> = known.chain(wanted).collect();
     let home = Arc::new(home);
     let mut found = BTreeMap::new();

@@ -31,10 +31,6 @@ pub enum Found {
         recorded: String,
     },
     OtherDefinition,
-    /// It still runs under a former name, and not under its own.
-    OldName {
-        name: AppName,
-    },
     Unhealthy {
         healthy: u32,
         wanted: u32,
@@ -58,8 +54,7 @@ impl Found {
             | Found::Rebooted
             | Found::SupervisorGone { .. }
             | Found::OtherRelease { .. }
-            | Found::OtherDefinition
-            | Found::OldName { .. } => true,
+            | Found::OtherDefinition => true,
             Found::ReleaseMissing { .. }
             | Found::Unhealthy { .. }
             | Found::Silent { .. }

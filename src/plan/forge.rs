@@ -47,12 +47,9 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
     let rolls =
         |reason: &Reason| !matches!(reason, Reason::ProtectionChanged { .. } | Reason::LastFailed { .. });
     let roll = match (&context.known.deploy, deploy) {
-        (Some(release), None) if reasons.iter().any(rolls) => Some(Roll {
-            release: release.clone(),
-            definition: app.definition.clone(),
-            rollout: app.rollout,
-            supersedes: context.supersedes.cloned(),
-        }),
+        (Some(release), None) if reasons.iter().any(rolls) => {
+            Some(Roll { release: release.clone(), definition: app.definition.clone(), rollout: app.rollout })
+        }
         _ => None,
     };
     let skip = match (&roll, deploy, &context.known.deploy) {
@@ -96,9 +93,6 @@ pub fn interruption(context: &Context<'_>) -> Option<Interruption> {
     let new = &context.app.definition;
     if new.replicas == 0 {
         return Some(Interruption::NoReplicas);
-    }
-    if context.supersedes.is_some() {
-        return Some(Interruption::Renamed);
     }
     new.port?;
     match (new.front, live.front) {

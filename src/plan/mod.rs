@@ -201,8 +201,6 @@ struct Context<'a> {
     /// The former name under which it is known.
     renamed_from: Option<&'a AppName>,
     known: Known,
-    /// A former name under which it runs.
-    supersedes: Option<&'a AppName>,
     /// How what runs differs from what is recorded.
     found: Option<Found>,
 }
@@ -211,21 +209,8 @@ impl<'a> Context<'a> {
     fn new(base: Base<'a>, app: &'a App, renamed_from: Option<&'a AppName>) -> Self {
         let known = Known::of(renamed_from.unwrap_or(&app.name), base.stored);
         let running = &base.facts.running;
-        // A rename whose deploy did not get to its end leaves the old name's supervisor behind.
-        let lingers = |name: &&AppName| {
-            !base.stored.resources.contains_key(&Address::forge(name))
-                && running.get(*name).is_some_and(|r| !matches!(r, Running::Nothing | Running::Rebooted))
-        };
-        let lingering = || app.was.iter().find(lingers);
-        let supersedes = renamed_from.or_else(lingering);
         let found = drift::found(&known, running.get(renamed_from.unwrap_or(&app.name)));
-        let found = match (found, renamed_from, supersedes) {
-            (Some(Found::NothingRuns | Found::Rebooted), None, Some(old)) => {
-                Some(Found::OldName { name: old.clone() })
-            }
-            (found, _, _) => found,
-        };
-        Self { base, app, renamed_from, known, supersedes, found }
+        Self { base, app, renamed_from, known, found }
     }
 
     fn facts(&self) -> &'a Facts {

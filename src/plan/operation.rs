@@ -110,8 +110,6 @@ pub enum Interruption {
     NoFront,
     /// The same port is opened in another way, so it is closed first.
     PortReopened,
-    /// It stops under its old name before it starts under the new one.
-    Renamed,
     /// No replica is left.
     NoReplicas,
 }
@@ -225,8 +223,6 @@ pub struct Roll {
     pub release: DeployV1,
     pub definition: Definition,
     pub rollout: Rollout,
-    /// A former name under which the app still runs: that is stopped first.
-    pub supersedes: Option<AppName>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -242,14 +238,14 @@ pub struct DeployWork {
     pub definition: Definition,
     pub rollout: Rollout,
     pub protected: bool,
-    /// A former name under which the app still runs: that is stopped before this starts.
-    pub supersedes: Option<AppName>,
     /// A release that serves already: nothing is built, it is written down.
     pub record_only: Option<DeployV1>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeardownWork {
+    /// The folder of the live release, relative to the stage's.
+    pub release: Option<String>,
     /// What is left, such as `snapshots`.
     pub keeps: Vec<String>,
 }

@@ -79,7 +79,6 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             definition: app.definition.clone(),
             rollout: app.rollout,
             protected: app.protected,
-            supersedes: context.supersedes.cloned(),
             record_only,
         })),
     })

@@ -32,7 +32,7 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
             renamed_from: None,
             protected: live.protected,
             live: Some(live),
-            roll: Some(Roll { release, definition, rollout, supersedes: None }),
+            roll: Some(Roll { release, definition, rollout }),
         })),
     };
     Plan { operations: vec![operation], ..Plan::default() }

@@ -61,6 +61,9 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
         risk: Risk::Destroys,
         blocked: if protected { Some(Blocked::Protected) } else { elsewhere },
         before: known.before,
-        work: Work::Teardown(TeardownWork { keeps: vec!["snapshots".into(), "logs".into()] }),
+        work: Work::Teardown(TeardownWork {
+            release: known.deploy.map(|release| release.folder),
+            keeps: vec!["snapshots".into(), "logs".into()],
+        }),
     }
 }

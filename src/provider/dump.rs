@@ -4,8 +4,9 @@
 //! when a snapshot is taken (`apply`).
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -83,6 +84,18 @@ pub fn file_name(database: &str, commit: &str, now: Timestamp) -> String {
 pub fn arguments(database: &str, into: &Path) -> Vec<String> {
     let into = format!("--file={}", into.display());
     ["pg_dump", "--format=custom", "--no-password", &into, database].map(str::to_owned).to_vec()
+}
+
+/// Makes an empty file of mode 0600 for a dump, in place of what an earlier one left.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn begin(partial: &Path) -> io::Result<()> {
+    match std::fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map(drop)
 }
 
 /// A complete snapshot.

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -55,6 +56,14 @@ pub fn user_at_host() -> String {
     let user = user.unwrap_or_else(|_| format!("uid{}", rustix::process::getuid().as_raw()));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
+}
+
+/// Whether some process that this user may look at works in a folder, or below it.
+pub fn works_in(folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let works =
+        |entry: fs::DirEntry| fs::read_link(entry.path().join("cwd")).is_ok_and(|at| at.starts_with(&folder));
+    fs::read_dir("/proc").is_ok_and(|mut all| all.any(|entry| entry.is_ok_and(works)))
 }
 
 fn start_time(pid: u32) -> io::Result<u64> {

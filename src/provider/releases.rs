@@ -11,6 +11,8 @@ use tokio::process::Command;
 
 /// The prefix of folders in which a release is made.
 const BUILDING: &str = ".building-";
+/// The prefix of files that say what a folder was made of that has not gone live.
+const ATTEMPT: &str = ".made-";
 
 /// Makes a folder and its parents with mode 0700.
 ///
@@ -121,18 +123,85 @@ pub async fn keep_copy(workshop: &Path, cache: &Path, cached: &[String]) -> io::
 }
 
 /// Gives a finished workshop the release's name. A folder of that name is of an attempt that never
-/// went live.
+/// went live. `made` says what the release was made of, until it goes live.
 ///
 /// # Errors
 /// Where the folders cannot be renamed or removed.
-pub fn finish(workshop: &Path, release: &Path) -> io::Result<()> {
-    if release.exists() {
-        let aside = workshop.with_extension("old");
-        fs::rename(release, &aside)?;
-        fs::rename(workshop, release)?;
-        return fs::remove_dir_all(aside);
+pub fn finish(workshop: &Path, release: &Path, made: &str) -> io::Result<()> {
+    let old = release.exists().then(|| workshop.with_extension("old"));
+    if let Some(aside) = &old {
+        forget_attempt(release)?;
+        fs::rename(release, aside)?;
     }
-    fs::rename(workshop, release)
+    // The word comes first and counts for nothing without the folder.
+    fs::write(attempt(release), made)?;
+    fs::rename(workshop, release)?;
+    old.map_or(Ok(()), fs::remove_dir_all)
+}
+
+/// What the folder of an attempt was made of; `None` where there is none, or it went live.
+pub fn made(release: &Path) -> Option<String> {
+    fs::read_to_string(attempt(release)).ok().filter(|_| release.is_dir())
+}
+
+/// The folder is that of a release from here on, and no attempt's.
+///
+/// # Errors
+/// Where the word cannot be removed; that there is none is no error.
+pub fn forget_attempt(release: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(attempt(release)))
+}
+
+/// Removes the folder of an attempt that never went live.
+///
+/// # Errors
+/// Where it cannot be removed; that it is not there is no error.
+pub fn remove_attempt(release: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_dir_all(release))?;
+    forget_attempt(release)
+}
+
+/// Removes a folder, and the one above it if that is empty then.
+///
+/// # Errors
+/// Where it cannot be removed; that it is not there is no error.
+pub fn remove(folder: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_dir_all(folder))?;
+    if let Some(above) = folder.parent() {
+        // It mostly has others in it.
+        let _ = fs::remove_dir(above);
+    }
+    Ok(())
+}
+
+/// The folder of a whole release, of which `recorded` is the app's part: `releases/<app>/<name>/...`.
+pub fn root(stage: &Path, recorded: &str) -> PathBuf {
+    stage.join(Path::new(recorded).components().take(3).collect::<PathBuf>())
+}
+
+/// The folders of attempts that never went live.
+///
+/// # Errors
+/// Where the folder of all releases cannot be read.
+pub fn attempts(releases: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(releases)? {
+        let name = entry?.file_name();
+        found.extend(name.to_string_lossy().strip_prefix(ATTEMPT).map(|name| releases.join(name)));
+    }
+    Ok(found)
+}
+
+fn attempt(release: &Path) -> PathBuf {
+    let name = release.file_name().unwrap_or_default().to_string_lossy();
+    release.with_file_name(format!("{ATTEMPT}{name}"))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether `path` below `folder` stays in it, links followed.
@@ -160,7 +229,11 @@ mod tests {
         fs::create_dir_all(shop.join("target")).expect("made");
         fs::write(shop.join("target/x"), "1").expect("written");
         keep_copy(&shop, &cache, &cached).await.expect("copied");
-        finish(&shop, &releases.join("a")).expect("finished");
+        finish(&shop, &releases.join("a"), "of this").expect("finished");
+        assert_eq!(made(&releases.join("a")).as_deref(), Some("of this"));
+        assert_eq!(attempts(&releases).expect("read"), [releases.join("a")]);
+        forget_attempt(&releases.join("a")).expect("forgotten");
+        assert_eq!(made(&releases.join("a")), None);
         assert_eq!(fs::read_to_string(releases.join("a/target/x")).expect("the release has it"), "1");
 
         let shop = workshop(&releases, "b");

@@ -30,6 +30,9 @@ pub fn text(outcome: &Outcome, urls: &BTreeMap<String, String>, color: bool) -> 
         for address in failed {
             out += &format!("  failed: {address}\n");
         }
+        if let Some(why) = &outcome.unwritten {
+            out += &format!("The end of the run could not be written: {why}.\n");
+        }
         out +=
             "What is done stays done. Mend what failed and run `norn apply` again: it goes on from here.\n";
     }

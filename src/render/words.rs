@@ -76,7 +76,6 @@ pub fn found(found: &Found) -> String {
         Found::OtherRelease { serves: Some(tag), recorded } => format!("{tag} serves instead of {recorded}"),
         Found::OtherRelease { serves: None, .. } => "its supervisor runs no release".into(),
         Found::OtherDefinition => "it runs under another definition".into(),
-        Found::OldName { name } => format!("it still runs under its old name {name}"),
         Found::Unhealthy { healthy, wanted } => format!("{healthy} of {wanted} replicas are healthy"),
         Found::Elsewhere { host } => format!("it runs on {host}, which cannot be seen from here"),
         Found::ReleaseMissing { tag } => format!("the folder of release {tag} is gone"),
@@ -92,7 +91,6 @@ pub fn found_code(found: &Found) -> &'static str {
         Found::Silent { .. } => "silent",
         Found::OtherRelease { .. } => "other-release",
         Found::OtherDefinition => "other-definition",
-        Found::OldName { .. } => "old-name",
         Found::Unhealthy { .. } => "unhealthy",
         Found::Elsewhere { .. } => "elsewhere",
         Found::ReleaseMissing { .. } => "release-missing",
@@ -170,7 +168,6 @@ pub fn interruption(why: Interruption) -> &'static str {
     match why {
         Interruption::NoFront => "without a front it stops before it starts again",
         Interruption::PortReopened => "its port is closed and opened in another way",
-        Interruption::Renamed => "it stops under its old name before it starts under the new one",
         Interruption::NoReplicas => "no replica is left",
     }
 }

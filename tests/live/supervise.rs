@@ -1,6 +1,6 @@
 //! Real supervisors with real replicas: small HTTP servers in python3.
 
-mod failing;
-mod load;
-mod surviving;
-mod world;
+pub mod failing;
+pub mod load;
+pub mod surviving;
+pub mod world;

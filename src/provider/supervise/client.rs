@@ -100,15 +100,23 @@ impl Home {
         Self { run, logs, bin, executable, digest: OnceCell::new() }
     }
 
-    /// What supervises the app; changes nothing. Takes at most some 5 s.
-    pub async fn observe(&self, app: &AppName) -> Observation {
-        self.look(app).await.0
-    }
-
     /// Puts a release live: through the supervisor that runs, through a new one where none does,
     /// or through a successor where the one that runs is of another binary. Dropping the future
     /// gives the roll up, unless traffic has moved.
     pub async fn roll(
+        &self,
+        app: &AppName,
+        roll: Roll,
+        mut on_report: impl FnMut(Report),
+    ) -> Result<Done, RollError> {
+        let fence = roll.fence;
+        let done = self.roll_own(app, roll, &mut on_report).await?;
+        // The supervisor of a former name was relieved, and is left only where something died.
+        self.leave_former(app, fence, |_| {}).await?;
+        Ok(done)
+    }
+
+    async fn roll_own(
         &self,
         app: &AppName,
         roll: Roll,
@@ -119,7 +127,8 @@ impl Home {
         let digest = self.digest().await.map_err(|error| not_started(self.no_binary(&error)))?;
         let (seen, record) = self.look(app).await;
         self.sweep_successor(app, &place).await?;
-        let seat = match seen {
+        let mut after = None;
+        let mut seat = match seen {
             // One without a record cannot be relieved, only used.
             Observation::Running(_) if record.as_ref().is_none_or(|record| record.executable == digest) => {
                 return self.order(app, &place, Seat::Office, Order::Roll(Box::new(roll)), on_report).await;
@@ -134,12 +143,16 @@ impl Home {
             Observation::OtherMachine { who } => return Err(self.other_machine(app, &place, who)),
             Observation::Silent { why } => return Err(not_started(why)),
         };
+        if seat == Seat::Office {
+            after = self.make_way(app).await?;
+            seat = if after.is_some() { Seat::Next } else { Seat::Office };
+        }
         let executable = launch::copy(self.executable.clone(), digest, self.bin.clone()).await;
         let executable = executable.map_err(|error| not_started(self.no_binary(&error)))?;
         let [run, logs] = [&self.run, &self.logs].map(std::path::absolute);
         let run = run.map_err(|error| not_started(error.to_string()))?;
         let logs = logs.map_err(|error| not_started(error.to_string()))?;
-        let launch = Launch { executable: &executable, run: &run, logs: &logs, seat };
+        let launch = Launch { executable: &executable, run: &run, logs: &logs, seat, after: after.as_ref() };
         launch::start(&launch, &place).await.map_err(not_started)?;
         self.order(app, &place, seat, Order::Roll(Box::new(roll)), on_report).await
     }
@@ -153,7 +166,14 @@ impl Home {
         let not_started = |why: String| RollError::NotStarted { app: app.clone(), why };
         let (seen, record) = self.look(app).await;
         match seen {
-            Observation::Absent => Ok(Outcome::Unknown),
+            Observation::Absent => {
+                // The first supervisor of a new name has no office until it has taken over.
+                let Ok(place) = self.place(app, false) else { return Ok(Outcome::Unknown) };
+                match question(&place, Seat::Next, Order::Ask { key: key.to_owned() }).await {
+                    Ok(Report::Known { outcome }) => Ok(outcome),
+                    Ok(_) | Err(_) => Ok(self.ask_record(&place, key).unwrap_or(Outcome::Unknown)),
+                }
+            }
             Observation::Rebooted | Observation::Unsupervised { .. } => {
                 Ok(match record.map_or(Outcome::Unknown, |record| record.outcome(key)) {
                     Outcome::Running => Outcome::Unknown,
@@ -187,6 +207,17 @@ impl Home {
 
     /// Stops the app and its supervisor, or ends what a dead one left. Absent is fine.
     pub async fn stop(
+        &self,
+        app: &AppName,
+        fence: u64,
+        mut on_report: impl FnMut(Report),
+    ) -> Result<Done, RollError> {
+        let done = self.stop_own(app, fence, &mut on_report).await?;
+        self.leave_former(app, fence, on_report).await?;
+        Ok(done)
+    }
+
+    pub(super) async fn stop_own(
         &self,
         app: &AppName,
         fence: u64,
@@ -226,7 +257,7 @@ impl Home {
     }
 
     /// Observes, and returns the record that was looked at.
-    async fn look(&self, app: &AppName) -> (Observation, Option<Record>) {
+    pub(super) async fn look(&self, app: &AppName) -> (Observation, Option<Record>) {
         let silent = |why: String| Observation::Silent { why };
         let place = match self.place(app, false) {
             Ok(place) => place,
@@ -319,7 +350,7 @@ impl Home {
         }
     }
 
-    async fn sweep(
+    pub(super) async fn sweep(
         &self,
         app: &AppName,
         place: &Place,
@@ -335,7 +366,7 @@ impl Home {
 
     /// Ends what a successor left that died before it had the office. One that lives was given up
     /// by its client: it is about to end.
-    async fn sweep_successor(&self, app: &AppName, place: &Place) -> Result<(), RollError> {
+    pub(super) async fn sweep_successor(&self, app: &AppName, place: &Place) -> Result<(), RollError> {
         let not_started = |why: String| RollError::NotStarted { app: app.clone(), why };
         let read = || Record::read(&place.record(Seat::Next)).ok().flatten();
         let end = Instant::now() + GIVEN_UP;
@@ -358,7 +389,7 @@ impl Home {
         Some(record.outcome(key))
     }
 
-    fn place(&self, app: &AppName, create: bool) -> io::Result<Place> {
+    pub(super) fn place(&self, app: &AppName, create: bool) -> io::Result<Place> {
         Place::open(&self.run, app, create)
     }
 
@@ -367,7 +398,7 @@ impl Home {
         digest.await.cloned()
     }
 
-    fn unusable(&self, error: &io::Error) -> String {
+    pub(super) fn unusable(&self, error: &io::Error) -> String {
         format!("{} cannot be used: {error}", self.run.display())
     }
 
@@ -375,7 +406,7 @@ impl Home {
         format!("norn cannot be copied from {} to {}: {error}", self.executable.display(), self.bin.display())
     }
 
-    fn other_machine(&self, app: &AppName, place: &Place, who: String) -> RollError {
+    pub(super) fn other_machine(&self, app: &AppName, place: &Place, who: String) -> RollError {
         RollError::OtherMachine { app: app.clone(), who, record: place.record(Seat::Office) }
     }
 }

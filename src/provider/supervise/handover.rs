@@ -45,7 +45,7 @@ impl Predecessor {
         if supervisor.seat() == Seat::Office {
             return Ok(None);
         }
-        let record = Record::read(&supervisor.place.record(Seat::Office));
+        let record = Record::read(&supervisor.before().record(Seat::Office));
         let record = record.map_err(|error| refusal(format!("its record: {error}")))?;
         let record = record.ok_or_else(|| refusal("its record cannot be read".to_owned()))?;
         let fence = supervisor.context.ledger.read(|record| record.fence);
@@ -72,7 +72,7 @@ impl Predecessor {
         self.asked = true;
         let end = Instant::now() + self.patience.max(ANSWER);
         loop {
-            let stream = match supervisor.place.connect(Seat::Office).await {
+            let stream = match supervisor.before().connect(Seat::Office).await {
                 Ok(stream) => stream,
                 Err(_) if ended(&self.record.supervisor).await => {
                     self.refresh(supervisor);
@@ -143,12 +143,13 @@ impl Predecessor {
             ended(&self.record.supervisor).await;
         }
         self.sweep(supervisor).await;
+        supervisor.clear_former();
         cut
     }
 
     /// Reads the record again: the supervisor does not change it any more.
     fn refresh(&mut self, supervisor: &Supervisor) {
-        if let Ok(Some(record)) = Record::read(&supervisor.place.record(Seat::Office)) {
+        if let Ok(Some(record)) = Record::read(&supervisor.before().record(Seat::Office)) {
             self.record = record;
         }
     }
@@ -157,7 +158,7 @@ impl Predecessor {
     async fn sweep(&self, supervisor: &Supervisor) {
         if machine::alive(&self.record.supervisor) != Some(true) {
             let reach = Reach::Of(self.record.supervisor.pid);
-            sweep::sweep(&supervisor.context.marker, &self.record.replicas, reach).await;
+            sweep::sweep(&supervisor.before().marker(), &self.record.replicas, reach).await;
         }
     }
 }

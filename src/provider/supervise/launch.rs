@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::logs;
 use super::place::{Place, Seat, private_folder};
+use crate::spec::name::AppName;
 
 /// How long a supervisor may take until it listens.
 const START: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub struct Launch<'a> {
     pub run: &'a Path,
     pub logs: &'a Path,
     pub seat: Seat,
+    /// The former name of the app, whose supervisor is to be relieved.
+    pub after: Option<&'a AppName>,
 }
 
 /// Starts a supervisor in a session of its own, and waits until it listens.
@@ -85,6 +88,9 @@ fn spawn(launch: &Launch<'_>, place: &Place, output: &File) -> io::Result<Child>
     command.arg("--logs").arg(launch.logs);
     if launch.seat == Seat::Next {
         command.arg("--next");
+    }
+    if let Some(former) = launch.after {
+        command.args(["--after", former.as_str()]);
     }
     // norn's environment holds credentials, perhaps another supervisor's marker, and nothing that
     // a supervisor needs.

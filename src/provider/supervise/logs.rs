@@ -32,11 +32,14 @@ pub fn tail(path: &Path, from: u64, count: usize) -> Vec<String> {
     read_tail(path, from, count).unwrap_or_default()
 }
 
-/// Rotates every `*.log` of a folder that has grown to `limit` bytes.
+/// Rotates every replica's log of a folder, and the supervisor's, that has grown to `limit` bytes.
+/// The logs of steps are norn's: they are whole.
 pub fn rotate_folder(folder: &Path, limit: u64) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "log") && length(&path) >= limit {
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log"));
+        let ours = name.is_some_and(|name| name == "supervisor" || name.parse::<u32>().is_ok());
+        if ours && length(&path) >= limit {
             rotate(&path)?;
         }
     }
@@ -96,8 +99,11 @@ mod tests {
         }
         writeln!(replica, "now").expect("the log is written");
         rotate_folder(folder.path(), 8).expect("a short log is left alone");
+        fs::write(folder.path().join("build.log"), "longer than the limit").expect("it is written");
+        rotate_folder(folder.path(), 8).expect("nothing to rotate");
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("the file is there");
         assert_eq!(read("0.log"), "now\n");
+        assert_eq!(read("build.log"), "longer than the limit");
         assert_eq!(read("0.log.1"), "round 5\n");
         assert_eq!(read("0.log.3"), "round 3\n");
         assert!(!folder.path().join("0.log.4").exists());

@@ -19,6 +19,7 @@ pub mod server;
 mod context;
 mod drain;
 mod fleet;
+mod former;
 mod front;
 mod handover;
 mod journal;

@@ -46,6 +46,8 @@ pub struct Options {
     pub logs: PathBuf,
     /// Whether a supervisor is in office that this one is to relieve.
     pub next: bool,
+    /// The name under which that one supervises, where it is another.
+    pub after: Option<AppName>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,8 @@ pub enum SuperviseError {
 pub struct Supervisor {
     pub context: Arc<Context>,
     pub place: Place,
+    /// Where the supervisor sits that this one is to relieve, if not here.
+    former: Option<Place>,
     desk: Mutex<Desk>,
     /// Becomes true when the process was told to end.
     pub leaving: watch::Sender<bool>,
@@ -139,7 +143,10 @@ async fn set_up(
     }
     let executable = digest(PathBuf::from("/proc/self/exe")).await.map_err(SuperviseError::Setup)?;
     let mut record = Record::new(machine::own_identity().map_err(SuperviseError::Setup)?, executable);
-    if let Some(prior) = Record::read(&place.record(Seat::Office)).map_err(at(&options.run))? {
+    let former = options.after.as_ref().map(|former| Place::open(&options.run, former, false)).transpose();
+    let former = former.map_err(at(&options.run))?;
+    let before = former.as_ref().unwrap_or(&place);
+    if let Some(prior) = Record::read(&before.record(Seat::Office)).map_err(at(&options.run))? {
         record.fence = prior.fence;
         // What a dead supervisor rolled does not run any more, and may be rolled again.
         if seat == Seat::Next {
@@ -161,6 +168,7 @@ async fn set_up(
     let supervisor = Supervisor {
         context: Arc::new(context),
         place,
+        former,
         desk: Mutex::new(Desk { live: None, busy: None, heard: false, seat, socket }),
         leaving: watch::channel(false).0,
         ended: watch::channel(false).0,
@@ -204,6 +212,18 @@ async fn attend(supervisor: Arc<Supervisor>, listener: UnixListener) {
 impl Supervisor {
     pub fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().expect("no holder of this lock panics")
+    }
+
+    /// Where the supervisor sits that this one is to relieve.
+    pub fn before(&self) -> &Place {
+        self.former.as_ref().unwrap_or(&self.place)
+    }
+
+    /// Removes what a relieved supervisor of a former name leaves; under one name it is taken over.
+    pub fn clear_former(&self) {
+        if let Some(Err(error)) = self.former.as_ref().map(|former| former.clear(Seat::Office)) {
+            self.context.journal.say(&format!("the former name's record cannot be removed: {error}"));
+        }
     }
 
     pub fn live(&self) -> Option<Arc<Live>> {

@@ -79,6 +79,12 @@ impl Failure {
             || extended(error) == Some(ffi::SQLITE_READONLY_RECOVERY)
     }
 
+    /// Whether SQLite gave up waiting for somebody to set up a write-ahead log.
+    pub fn is_stuck_log(&self) -> bool {
+        matches!(self, Failure::Sql(error)
+            if error.sqlite_error_code() == Some(ErrorCode::FileLockingProtocolFailed))
+    }
+
     pub fn is_busy(&self) -> bool {
         matches!(self, Failure::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
     }

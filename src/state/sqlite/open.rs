@@ -146,14 +146,20 @@ pub fn read<T>(
             Rest::Logged => match reader(path, "readonly_shm=1").and_then(|conn| work(&conn)) {
                 // The writer is about to set up, or to remove, what is beside the database.
                 Err(failure) if failure.is_transient_open() => thread::sleep(PAUSE),
+                // A killed writer can leave a log whose head says nothing, which only one that may
+                // write could begin anew. SQLite waits 10 s before it says so: nobody else is at work.
+                Err(failure) if failure.is_stuck_log() => {
+                    if let Some(stamp) = Stamp::of(path)?
+                        && let Some(found) = read_copy(path, &stamp, &mut work)?
+                    {
+                        return Ok(Some(found));
+                    }
+                }
                 result => return result.map(Some),
             },
             Rest::Leftover(stamp) => {
-                let private = tempfile::tempdir()?;
-                let copy = copy_to(path, private.path())?;
-                if Stamp::of(path)?.as_ref() == Some(&stamp) {
-                    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                    return work(&Connection::open_with_flags(copy, flags)?).map(Some);
+                if let Some(found) = read_copy(path, &stamp, &mut work)? {
+                    return Ok(Some(found));
                 }
             }
         }
@@ -205,6 +211,21 @@ impl Stamp {
             Err(error) => Err(Failure::Data(error.to_string())),
         }
     }
+}
+
+/// Runs `work` on a private copy of the database; `None` where a writer came in between.
+fn read_copy<T>(
+    path: &Path,
+    stamp: &Stamp,
+    work: &mut impl FnMut(&Connection) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    let private = tempfile::tempdir()?;
+    let copy = copy_to(path, private.path())?;
+    if Stamp::of(path)?.as_ref() != Some(stamp) {
+        return Ok(None);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    work(&Connection::open_with_flags(copy, flags)?).map(Some)
 }
 
 /// Copies the database with the log or journal that completes it. No process works on a

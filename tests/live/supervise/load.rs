@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 use super::world::{World, free_port, get};
 
 /// Clients at work; every request that fails is kept.
-struct Load {
+pub struct Load {
     over: Arc<AtomicBool>,
     clients: JoinSet<(usize, Vec<String>)>,
 }
 
 impl Load {
-    fn start(port: u16) -> Self {
+    pub fn start(port: u16) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         for _ in 0..3 {
@@ -33,7 +33,7 @@ impl Load {
     }
 
     /// Ends the load; returns how many requests were answered and what failed.
-    async fn end(self) -> (usize, Vec<String>) {
+    pub async fn end(self) -> (usize, Vec<String>) {
         self.over.store(true, Ordering::Relaxed);
         let results = self.clients.join_all().await;
         let answered = results.iter().map(|(answered, _)| answered).sum();

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 /// What a replica runs: `/` says its version, `/exit` ends it, `/slow` takes a while, `HEALTH` is
 /// the status of `/healthz` and `LISTEN` a port to use in place of `PORT`.
-const SERVER: &str = r#"
+pub const SERVER: &str = r#"
 import os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

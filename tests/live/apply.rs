@@ -1,0 +1,7 @@
+//! `norn apply` from spec to running app, as users run it.
+
+mod crash;
+mod load;
+mod postgres;
+mod rename;
+mod steps;

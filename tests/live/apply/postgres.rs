@@ -1,0 +1,262 @@
+//! Snapshots and migrations against a real PostgreSQL server.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::supervise::world::{free_port, kill};
+use crate::support::{Sandbox, get, until, web};
+
+/// A server of the test's own, with TLS, a superuser `norn` and a database `shop_api`.
+struct Server {
+    dir: TempDir,
+    bin: PathBuf,
+    port: u16,
+    root: bool,
+}
+
+const PASSWORD: &str = "p@ss/w:rd%+#";
+
+impl Server {
+    /// None, and why, where PostgreSQL is not installed.
+    fn start() -> Option<Self> {
+        let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+            .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
+            .unwrap_or_default();
+        versions.sort();
+        let Some(bin) = versions.pop().filter(|bin| bin.join("initdb").exists()) else {
+            assert!(std::env::var_os("CI").is_none(), "CI must have PostgreSQL");
+            println!("SKIPPED: PostgreSQL is not installed (apt-get install postgresql)");
+            return None;
+        };
+        let dir = TempDir::new().expect("a temporary folder");
+        let root = rustix::process::getuid().is_root();
+        let server = Self { dir, bin, port: free_port(), root };
+        if root {
+            fs::set_permissions(server.dir.path(), fs::Permissions::from_mode(0o711)).expect("it is ours");
+            let made = Command::new("install")
+                .args(["-d", "-o", "postgres"])
+                .arg(server.dir.path().join("data"))
+                .status();
+            assert!(made.expect("install runs").success());
+        }
+        let data = server.dir.path().join("data").display().to_string();
+        fs::write(server.dir.path().join("password"), PASSWORD).expect("it is written");
+        fs::set_permissions(server.dir.path().join("password"), fs::Permissions::from_mode(0o644))
+            .expect("ours");
+        let password = server.dir.path().join("password").display().to_string();
+        server
+            .run("initdb", &["-D", &data, "-U", "norn", "-A", "scram-sha-256", "--pwfile", &password, "-N"]);
+        let key = format!(
+            "cd {data} && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+             -keyout server.key -out server.crt 2>/dev/null && chmod 600 server.key"
+        );
+        let tls = server.shell(&key).status().expect("sh runs").success();
+        let port = server.port;
+        let config = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\nssl = {}\n",
+            if tls { "on" } else { "off" }
+        );
+        let append = format!("cat >> {data}/postgresql.conf <<'END'\n{config}END\n");
+        assert!(server.shell(&append).status().expect("sh runs").success());
+        server.run("pg_ctl", &["-D", &data, "-w", "-l", &format!("{data}/log"), "start"]);
+        server.sql("postgres", "CREATE DATABASE shop_api");
+        server.sql("shop_api", "CREATE TABLE goods AS SELECT generate_series(1, 1000) AS id");
+        Some(server)
+    }
+
+    fn shell(&self, text: &str) -> Command {
+        let mut command = Command::new(if self.root { "su" } else { "sh" });
+        if self.root {
+            command.args(["postgres", "-s", "/bin/sh"]);
+        }
+        command.args(["-c", text]).current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let program = self.bin.join(program);
+        let output =
+            self.shell(&format!("{} {} >/dev/null", program.display(), arguments.join(" "))).output();
+        let output = output.expect("sh runs");
+        assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn sql(&self, database: &str, sql: &str) -> String {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "norn", "-XAtc", sql, database]);
+        let output = psql.env("PGPASSWORD", PASSWORD).output().expect("psql runs");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    fn url(&self, more: &str) -> String {
+        format!("postgres://norn:p%40ss%2Fw%3Ard%25+%23@127.0.0.1:{}/{more}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let data = self.dir.path().join("data").display().to_string();
+        let stop = format!("{} -D {data} -m immediate stop >/dev/null", self.bin.join("pg_ctl").display());
+        let _ = self.shell(&stop).status();
+    }
+}
+
+fn spec(sandbox: &Sandbox, port: u16, version: &str, more: &str, url: bool) {
+    let app = web(
+        "web",
+        port,
+        &format!("env: {{VERSION: {version}}}\nservices: {{postgres: {{database: shop_api}}}}\n{more}"),
+    );
+    let server = if url { "postgres: {url: \"${ADMIN_URL}\"}\n" } else { "" };
+    sandbox.write("web/version", version);
+    sandbox.write("infraspec.yaml", &format!("version: 1\nproject: shop\n{server}apps:\n{app}"));
+}
+
+/// Checks the newest snapshot against what its step said, and returns its name.
+fn check(sandbox: &Sandbox, server: &Server) -> String {
+    let tag = sandbox.rows().pop().expect("a row").tag;
+    let prefix = tag.replace("web:", "shop_api_");
+    let name = sandbox.names("snapshots", &prefix).pop().expect("a snapshot");
+    let path = sandbox.path(&format!("snapshots/{name}"));
+    let (short, time) = name.strip_prefix("shop_api_").expect("so").split_once('_').expect("a time");
+    assert_eq!(short.len(), 12, "{name}");
+    let time = time.strip_suffix(".dump").expect("the ending");
+    assert!(jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", time).is_ok(), "{time}");
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let listed =
+        Command::new(server.bin.join("pg_restore")).arg("--list").arg(&path).output().expect("it runs");
+    assert!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("goods"));
+    let digest = Sha256::digest(fs::read(&path).expect("it is read"));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let said = sandbox.rows().pop().expect("a row").output("snapshot");
+    assert!(said.contains(&digest) && said.contains(&name), "{said}");
+    name
+}
+
+#[test]
+fn snapshots_and_migrations() {
+    let Some(server) = Server::start() else { return };
+    let port = free_port();
+    let mut sandbox = Sandbox::webserver(port, "");
+
+    // By `postgres.url`, with TLS; the app's own URL serves its migrations.
+    sandbox.env.insert("ADMIN_URL".into(), server.url("?sslmode=require"));
+    sandbox.env.insert("PGPASSWORD".into(), "not-this-one".into());
+    let own = server.url("shop_api");
+    sandbox.env.insert("DATABASE_URL".into(), own.clone());
+    let psql = server.bin.join("psql").display().to_string();
+    let migrate = |sql: &str| {
+        format!(
+            "secrets: [DATABASE_URL]\nmigrations: {{command: '{psql} -v ON_ERROR_STOP=1 -X \"$DATABASE_URL\" -c \"{sql}\"'}}"
+        )
+    };
+    spec(&sandbox, port, "one", &migrate("CREATE TABLE users (id int)"), true);
+    sandbox.ok("apply --yes");
+    let first = check(&sandbox, &server);
+    assert_eq!(server.sql("shop_api", "SELECT count(*) FROM users"), "0");
+    let log = sandbox.read(".norn/logs/web/migrate.log") + &sandbox.read(".norn/logs/web/snapshot.log");
+    assert!(!log.contains("p@ss") && !log.contains("p%40ss"), "{log}");
+
+    // What fails: the old release serves, and nothing is left under a final name.
+    let before = sandbox.names("snapshots", "");
+    let failing = |sandbox: &mut Sandbox,
+                   version: &str,
+                   words: &[&str],
+                   step: &str,
+                   url: Option<String>,
+                   more: &str| {
+        if let Some(url) = &url {
+            sandbox.env.insert("ADMIN_URL".into(), url.clone());
+        }
+        spec(sandbox, port, version, more, true);
+        let ran = sandbox.fails("apply --yes", 3);
+        for word in words {
+            assert!(ran.err.contains(word), "{version} lacks {word}: {}", ran.err);
+        }
+        let row = sandbox.rows().pop().expect("a row");
+        assert_eq!(row.steps().pop(), Some(format!("{step} failed")), "{version}");
+        assert!(get(port, "/").expect("it serves").starts_with("one"), "{version}");
+        if step == "snapshot" {
+            assert_eq!(sandbox.names("snapshots", ""), before, "{version}");
+        }
+        assert!(!ran.err.contains("p@ss") && !ran.err.contains("p%40ss"), "{}", ran.err);
+    };
+    let nobody = format!("postgres://norn@127.0.0.1:{}/", free_port());
+    failing(&mut sandbox, "away", &["refused", "postgres.url"], "snapshot", Some(nobody), "");
+    let wrong = server.url("").replace("p%40ss", "wrong");
+    failing(&mut sandbox, "wrong", &["password authentication failed"], "snapshot", Some(wrong), "");
+    let other = "services: {postgres: {database: nowhere}}";
+    sandbox.env.insert("ADMIN_URL".into(), server.url(""));
+    let path = sandbox.env["PATH"].clone();
+    spec(&sandbox, port, "nowhere", "", true);
+    let text = sandbox.read("infraspec.yaml").replace("services: {postgres: {database: shop_api}}", other);
+    sandbox.write("infraspec.yaml", &text);
+    let ran = sandbox.fails("apply --yes", 3);
+    assert!(ran.err.contains("\"nowhere\" does not exist"), "{}", ran.err);
+    let bare = sandbox.path("bare");
+    fs::create_dir(&bare).expect("made");
+    for tool in ["sh", "git", "touch"] {
+        let found = path.split(':').map(|dir| PathBuf::from(dir).join(tool)).find(|path| path.exists());
+        std::os::unix::fs::symlink(found.expect("it is on PATH"), bare.join(tool)).expect("linked");
+    }
+    sandbox.env.insert("PATH".into(), bare.display().to_string());
+    failing(&mut sandbox, "toolless", &["pg_dump"], "snapshot", Some(server.url("")), "");
+    sandbox.env.insert("PATH".into(), path);
+    failing(&mut sandbox, "broken", &["syntax error"], "migrate", None, &migrate("CREATE NONSENSE"));
+    assert_eq!(server.sql("shop_api", "SELECT count(*) FROM users"), "0");
+
+    // By PG*, for the dump and, without any URL, for migrations.
+    sandbox.env.remove("DATABASE_URL");
+    for (name, value) in [
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", &server.port.to_string()),
+        ("PGUSER", "norn"),
+        ("PGPASSWORD", PASSWORD),
+    ] {
+        sandbox.env.insert(name.into(), value.into());
+    }
+    let say = format!("echo password $PGPASSWORD; {psql} -X shop_api -c \"CREATE TABLE more (id int)\"");
+    spec(&sandbox, port, "pg", &format!("migrations: {{command: '{say}'}}"), false);
+    sandbox.ok("apply --yes");
+    assert_ne!(check(&sandbox, &server), first);
+    assert_eq!(server.sql("shop_api", "SELECT count(*) FROM more"), "0");
+    let said = sandbox.rows().pop().expect("a row").output("migrate");
+    assert!(said.contains("password ***"), "{said}");
+
+    // norn killed while it dumps: the lock holds up the dump.
+    let psql = Command::new(server.bin.join("psql"))
+        .args(["-h", "127.0.0.1", "-p", &server.port.to_string(), "-U", "norn", "-Xc"])
+        .args(["BEGIN; LOCK goods IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60)", "shop_api"])
+        .env("PGPASSWORD", PASSWORD)
+        .stdout(Stdio::null())
+        .spawn();
+    let mut locker = psql.expect("psql runs");
+    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted";
+    until("the table is locked", || server.sql("shop_api", locked) != "0");
+    let before = sandbox.names("snapshots", "");
+    spec(&sandbox, port, "killed", "", false);
+    let mut norn = sandbox.spawn("apply --yes");
+    until("the dump waits", || {
+        server.sql("shop_api", "SELECT count(*) FROM pg_locks WHERE NOT granted") != "0"
+    });
+    kill(norn.id());
+    norn.wait().expect("it is ours");
+    assert_eq!(
+        sandbox.names("snapshots", "shop_api_").iter().filter(|n| n.ends_with(".dump")).count(),
+        before.len()
+    );
+    locker.kill().expect("it is ours");
+    locker.wait().expect("it is ours");
+    server.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()");
+    sandbox.ok("apply --yes");
+    check(&sandbox, &server);
+    let names = sandbox.names("snapshots", "");
+    assert_eq!(names.len(), before.len() + 1, "no half dump is left: {names:?}");
+    sandbox.plan_is_empty();
+}
