@@ -226,7 +226,7 @@ impl LiveRoll<'_> {
             match outcome {
                 Ok(Outcome::Done { cut }) => return Ok(roll::Done { cut }),
                 Ok(Outcome::Failed(failure)) if failure.reason != FailureReason::Abandoned => {
-                    return Err(failed(&failure, &step.run.world.scrub));
+                    return Err(failed(&failure, self.app, &step.run.world.scrub));
                 }
                 Ok(Outcome::Failed(_)) if step.run.control.cancelling() => {
                     return Err(StepError::new("cancelled before the new release was live"));
@@ -296,13 +296,13 @@ fn say(step: &InStep, report: &Report) {
 fn roll_error(error: &RollError, step: &InStep) -> StepError {
     let scrub = &step.run.world.scrub;
     match error {
-        RollError::Failed(failure) => failed(failure, scrub),
+        RollError::Failed(failure) => failed(failure, &step.address.name, scrub),
         other => StepError::new(scrub.text(&other.to_string())),
     }
 }
 
 /// Everything a reader needs to mend an app that did not become healthy.
-fn failed(failure: &Failure, scrub: &crate::scrub::Scrub) -> StepError {
+fn failed(failure: &Failure, app: &AppName, scrub: &crate::scrub::Scrub) -> StepError {
     let mut evidence = Vec::new();
     if let Some(probe) = &failure.probe {
         evidence.push(format!("the last probe: {probe}"));
@@ -325,19 +325,19 @@ fn failed(failure: &Failure, scrub: &crate::scrub::Scrub) -> StepError {
             FailureReason::NeverHealthy { .. }
             | FailureReason::Exited { .. }
             | FailureReason::NotStarted { .. } => {
-                "mend the app and apply again; `norn logs APP` shows the whole log"
+                format!("mend the app and apply again; `norn logs {app}` shows the whole log")
             }
             FailureReason::PortUnavailable { .. } => {
-                "stop what holds the port, or give the app another `port`"
+                "stop what holds the port, or give the app another `port`".into()
             }
-            FailureReason::Abandoned | FailureReason::NotHandedOver { .. } => "apply again",
+            FailureReason::Abandoned | FailureReason::NotHandedOver { .. } => "apply again".into(),
         }
     } else {
-        "let the app listen on $PORT, or set `front: false` and `port` to where it listens"
+        "let the app listen on $PORT, or set `front: false` and `port` to where it listens".to_owned()
     };
     let evidence: Vec<String> = evidence.iter().map(|line| scrub.text(line).into_owned()).collect();
     let message = scrub.text(&failure.reason.to_string()).into_owned();
     let output =
         std::iter::once(message.clone()).chain(evidence.iter().cloned()).collect::<Vec<_>>().join("\n");
-    StepError { message, evidence, help: Some(help.to_owned()), output }
+    StepError { message, evidence, help: Some(help), output }
 }

@@ -1,19 +1,21 @@
 //! `norn apply`: shows the plan, asks, makes it so. `norn destroy` is its mirror.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::args::{Apply, Doing, Global, LogFormat};
+use super::args::{Apply, Doing, Global};
+use super::ask::{Question, ask};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan::Made;
 use super::project::{Project, store_failure};
+use super::talker::Talker;
 use super::workspace::Variables;
 use crate::apply::events::Sender;
 use crate::apply::lease::Keeper;
@@ -23,9 +25,7 @@ use crate::desired::Desired;
 use crate::plan::{Operation, Options, Work};
 use crate::provider::machine;
 use crate::provider::source::Git;
-use crate::render::bars::Bars;
-use crate::render::events_json::{self, EventV1};
-use crate::render::lines::Lines;
+use crate::render::events_json::EventV1;
 use crate::render::{Printer, summary, words};
 use crate::scrub::{SHORTEST, Scrub};
 use crate::spec::name::AppName;
@@ -55,6 +55,7 @@ pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer)
         let variables = Variables::read(global)?;
         let desired = project.desired(&variables, printer)?;
         project.warn(printer);
+        facts::warn_of_shallow(&project, &desired, printer).await?;
         warn_of_short_secrets(&desired, printer);
         if request == Request::Destroy && desired.locked {
             let stage = desired.stage.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -151,49 +152,14 @@ impl Applying<'_> {
 
     /// The user's word, as the plan's weight asks for it.
     fn ask(&self, made: &Made) -> Result<(), Failure> {
-        let name = self
-            .project
-            .stage
-            .as_ref()
-            .map_or_else(|| self.project.scope.project.to_string(), ToString::to_string);
-        let destroys = made.plan.destroys().count();
-        let protected = self.desired.protected;
-        let weighty = destroys > 0 || protected;
-        if self.doing.yes && (!weighty || self.doing.confirm.as_deref() == Some(name.as_str())) {
-            return Ok(());
-        }
-        let stage = self.global.stage.as_ref().map(|stage| format!(" --stage {stage}")).unwrap_or_default();
-        let command = self.request.command();
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            let why = match (destroys, protected) {
-                (0, false) => "there is no terminal to ask at".to_owned(),
-                (0, true) => format!("stage `{name}` is protected"),
-                (n, _) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
-            };
-            let confirm = if weighty { format!(" --confirm {name}") } else { String::new() };
-            return Err(Failure::new(format!("{why}, so nothing was applied"))
-                .help(format!("to go on without asking: norn {command}{stage} --yes{confirm}")));
-        }
-        let question = if weighty {
-            format!("Type {name} to {command}: ")
-        } else {
-            "Apply this plan? [y/N] ".to_owned()
-        };
-        let mut stderr = io::stderr();
-        let _ = write!(stderr, "{question}");
-        let _ = stderr.flush();
-        let mut answer = String::new();
-        io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .map_err(|error| Failure::new(format!("no answer: {error}")))?;
-        let answer = answer.trim();
-        let yes = if weighty {
-            answer == name
-        } else {
-            ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str())
-        };
-        if yes { Ok(()) } else { Err(Failure::new("not applied: you did not say yes").exit(Exit::Cancelled)) }
+        let stage = self.project.stage.as_ref().map(ToString::to_string);
+        ask(&Question {
+            command: &self.request.command(),
+            name: &stage.unwrap_or_else(|| self.project.scope.project.to_string()),
+            destroys: made.plan.destroys().count(),
+            protected: self.desired.protected,
+            said: self.doing,
+        })
     }
 
     async fn under_lock(&self, mut made: Made) -> Result<Exit, Failure> {
@@ -236,7 +202,8 @@ impl Applying<'_> {
             events,
             parallelism: self.doing.parallelism.get().into(),
         });
-        let signals = tokio::spawn(listen(control, self.printer));
+        let (notices, mut noticed) = mpsc::unbounded_channel();
+        let signals = tokio::spawn(listen(control, notices));
         let mut talker = Talker::new(self.global, self.doing.log_format, self.printer);
         let plan = made.plan.clone();
         let command = command.to_owned();
@@ -247,6 +214,7 @@ impl Applying<'_> {
                     Some(event) => talker.say(&event),
                     None => break (&mut applying).await,
                 },
+                Some(notice) = noticed.recv() => talker.alert(notice),
                 outcome = &mut applying => {
                     while let Ok(event) = received.try_recv() {
                         talker.say(&event);
@@ -386,7 +354,7 @@ pub fn holder(reason: &str) -> Result<Holder, Failure> {
 }
 
 /// The first signal stops the run gently, the second at once.
-async fn listen(control: Control, printer: Printer) {
+async fn listen(control: Control, notices: mpsc::UnboundedSender<&'static str>) {
     let signals =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else { return };
@@ -396,62 +364,15 @@ async fn listen(control: Control, printer: Printer) {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        if time == 0 {
+        let notice = if time == 0 {
             control.stop();
-            printer
-                .alert("stopping: running steps are finished, nothing new is started; again to cancel them");
+            "stopping: running steps are finished, nothing new is started; again to cancel them"
         } else {
             control.cancel();
-            printer.alert("cancelling: running steps are ended");
-        }
-    }
-}
-
-/// Tells what happens, in the way that suits the reader.
-enum Talker {
-    Json(Printer),
-    Bars(Bars),
-    Lines(Lines, Printer),
-}
-
-impl Talker {
-    fn new(global: &Global, format: LogFormat, printer: Printer) -> Self {
-        let github = std::env::var_os("GITHUB_ACTIONS").is_some();
-        let terminal = io::stderr().is_terminal();
-        let lines = |github| Self::Lines(Lines::new(github, global.verbose > 0), printer);
-        match format {
-            _ if global.json => Self::Json(printer),
-            LogFormat::Progress => Self::Bars(Bars::new(printer.err_color, printer.width)),
-            LogFormat::Plain => lines(false),
-            LogFormat::Github => lines(true),
-            LogFormat::Auto if github => lines(true),
-            LogFormat::Auto if terminal && !printer.quiet => {
-                Self::Bars(Bars::new(printer.err_color, printer.width))
-            }
-            LogFormat::Auto => lines(false),
-        }
-    }
-
-    fn say(&mut self, event: &Event) {
-        let now = Timestamp::now();
-        match self {
-            Self::Json(printer) => printer.data(&events_json::event(event, now).line()),
-            Self::Bars(bars) => bars.draw(event),
-            Self::Lines(lines, printer) => {
-                let text = lines.text(event, now);
-                match event {
-                    _ if text.is_empty() => {}
-                    Event::StepFailed { .. } => printer.alert(&text),
-                    _ => printer.talk(&text),
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Self::Bars(bars) = self {
-            bars.finish();
-        }
+            "cancelling: running steps are ended"
+        };
+        // The receiver lives as long as the run that would be stopped.
+        let _ = notices.send(notice);
     }
 }
 

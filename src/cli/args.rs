@@ -29,7 +29,7 @@ pub struct Global {
     #[arg(short, long, global = true, value_name = "FILE|DIR")]
     pub file: Option<PathBuf>,
     /// The stage of the spec
-    #[arg(long, global = true, env = "NORN_STAGE", value_name = "NAME")]
+    #[arg(long, global = true, env = "NORN_STAGE", hide_env_values = true, value_name = "NAME")]
     pub stage: Option<StageName>,
     /// The SQLite file of the state, instead of what the spec says
     #[arg(long, global = true, value_name = "FILE")]
@@ -62,18 +62,23 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check a spec, offline and at once
+    #[command(after_help = VALIDATE)]
     Validate(Validate),
     /// Show what would change
+    #[command(after_help = PLAN)]
     Plan(Plan),
-    /// Make it so
+    /// Show what would change, ask, and make it so
+    #[command(after_help = APPLY)]
     Apply(Apply),
-    /// Tear down what the spec's project runs; data is kept
-    Destroy(Apply),
+    /// Tear down what the spec's project runs; snapshots and logs are kept
+    #[command(after_help = DESTROY)]
+    Destroy(Destroy),
     /// Show what runs: health, release, URL
     Status(Status),
     /// Show what was deployed
     History(History),
     /// Print what an app or one of its steps wrote
+    #[command(after_help = LOGS)]
     Logs(Logs),
     /// Start an app's live release again
     Restart(Restart),
@@ -85,6 +90,7 @@ pub enum Command {
     Spec,
 
     /// Print completions for a shell
+    #[command(after_help = COMPLETIONS)]
     Completions { shell: clap_complete::Shell },
     /// Write the man pages into a folder, or print norn's own
     Man { folder: Option<PathBuf> },
@@ -101,6 +107,47 @@ pub enum Command {
         program: Vec<OsString>,
     },
 }
+
+const VALIDATE: &str = "\
+Examples:
+  norn validate                    the spec here, or in a parent folder
+  norn validate --env              and every variable that it refers to
+  norn validate --format github    as annotations of a pull request";
+
+const PLAN: &str = "\
+Examples:
+  norn plan --target web           only what is about the app web
+  norn plan --ref web=v1.8.2       as if the spec said that tag
+  norn plan --json                 for scripts; `norn schema plan` tells its format
+
+Exit codes: 0 planned, 1 error, 2 there are changes (with --detailed-exitcode)";
+
+const APPLY: &str = "\
+Examples:
+  norn apply                       shows the plan and asks
+  norn apply --yes                 does not ask; for what destroys, --confirm is needed too
+  norn apply --yes --json          an event a line; `norn schema apply` tells their format
+
+Ctrl-C finishes the running steps and stops; a second one ends them. The next apply goes on.
+
+Exit codes: 0 applied or nothing to do, 1 error, 3 applied in part, 4 another norn is at work,
+5 things changed after the plan was shown, 130 cancelled";
+
+const DESTROY: &str = "\
+Examples:
+  norn destroy                     shows what would end and asks for the project's name
+  norn destroy --target web        only the app web
+  norn destroy --yes --confirm shop";
+
+const LOGS: &str = "\
+Examples:
+  norn logs web -F                 what the app web writes, as it comes
+  norn logs web --step build       what its newest build wrote";
+
+const COMPLETIONS: &str = "\
+Examples:
+  norn completions bash > ~/.local/share/bash-completion/completions/norn
+  norn completions fish > ~/.config/fish/completions/norn.fish";
 
 #[derive(Debug, clap::Args)]
 pub struct Supervise {
@@ -132,7 +179,9 @@ pub struct Validate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProblemFormat {
+    /// With excerpts of the spec
     Human,
+    /// For scripts; `norn schema validate` tells its format
     Json,
     /// Workflow commands of GitHub Actions
     Github,
@@ -140,15 +189,22 @@ pub enum ProblemFormat {
     Sarif,
 }
 
-/// What a plan is about.
+/// Which part of a plan.
 #[derive(Debug, Default, clap::Args)]
-pub struct Selection {
+pub struct Part {
     /// Only this app or resource, such as web or deploy/web; repeatable
     #[arg(long, value_name = "APP|ADDRESS")]
     pub target: Vec<Selector>,
     /// All but this app or resource; repeatable
     #[arg(long, value_name = "APP|ADDRESS")]
     pub exclude: Vec<Selector>,
+}
+
+/// What a plan is about.
+#[derive(Debug, Default, clap::Args)]
+pub struct Selection {
+    #[command(flatten)]
+    pub part: Part,
     /// Ask nothing of the network: a branch is where the state saw it last
     #[arg(long)]
     pub offline: bool,
@@ -201,6 +257,16 @@ pub struct Apply {
     pub doing: Doing,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct Destroy {
+    #[command(flatten)]
+    pub part: Part,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub doing: Doing,
+}
+
 /// How something is done.
 #[derive(Debug, clap::Args)]
 pub struct Doing {
@@ -228,10 +294,13 @@ fn time_span(text: &str) -> Result<TimeSpan, String> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Bars at a terminal, groups on GitHub Actions, else plain lines
+    /// Bars at a terminal, groups on GitHub Actions, else (and with -v) plain lines
     Auto,
+    /// Bars
     Progress,
+    /// A line with the time for every event
     Plain,
+    /// Groups and annotations of GitHub Actions
     Github,
 }
 
@@ -252,6 +321,7 @@ pub struct History {
 
 #[derive(Debug, clap::Args)]
 pub struct Logs {
+    /// Whose logs
     pub app: AppName,
     /// Go on printing what comes
     #[arg(short = 'F', long)]
@@ -266,6 +336,7 @@ pub struct Logs {
 
 #[derive(Debug, clap::Args)]
 pub struct Restart {
+    /// Which app
     pub app: AppName,
     #[command(flatten)]
     pub doing: Doing,

@@ -13,8 +13,9 @@ use crate::address::Kind;
 use crate::apply::world;
 use crate::desired::{App, Desired, GitRef, Source};
 use crate::plan::{Facts, Running, SourceFact};
-use crate::provider::source::{self, Git, local};
+use crate::provider::source::{self, Git, GitError, local};
 use crate::provider::supervise::client::{Home, Observation};
+use crate::render::Printer;
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 use crate::state::format::DeployV1;
@@ -137,6 +138,24 @@ pub async fn gather(
         .map(|release| release.tag)
         .collect();
     Ok(Facts { sources, running, releases })
+}
+
+/// What deserves a word about local sources, before they are planned.
+pub async fn warn_of_shallow(project: &Project, desired: &Desired, printer: Printer) -> Result<(), Failure> {
+    let mut folders = desired.apps.values().filter_map(|app| match &app.source {
+        Source::Local { folder, .. } => Some(project.root.folder.join(folder)),
+        Source::Git { .. } => None,
+    });
+    // One repository holds the root file and all that is local.
+    let Some(folder) = folders.find(|folder| folder.is_dir()) else { return Ok(()) };
+    let failure = |error: GitError| Failure::new(error.to_string());
+    let git = Git::new().await.map_err(failure)?;
+    if local::shallow(&git, &folder).await.map_err(failure)? {
+        printer.talk(
+            "warning: this is a shallow clone, in which every commit seems to change every local app: fetch the whole history (GitHub: `fetch-depth: 0`, GitLab: `GIT_DEPTH: \"0\"`)",
+        );
+    }
+    Ok(())
 }
 
 /// The commit that the store saw last for the very same reference.

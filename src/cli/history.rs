@@ -11,6 +11,9 @@ pub fn run(global: &Global, options: &History, printer: Printer) -> Result<Exit,
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let rows = project.store.history(options.app.as_ref(), options.limit).await.map_err(store_failure)?;
+        if let (Some(app), true) = (&options.app, rows.is_empty()) {
+            project.must_know(app).await?;
+        }
         let document = HistoryV1 { format_version: 1, deployments: rows.into_iter().map(row).collect() };
         printer.data(&if global.json {
             serde_json::to_string_pretty(&document).expect("a history has text keys only")

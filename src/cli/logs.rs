@@ -10,6 +10,7 @@ use super::args::{Global, Logs};
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
 use crate::render::Printer;
+use crate::render::printer::Reader;
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -17,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
+        project.must_know(&options.app).await?;
         match &options.step {
             Some(step) => step_log(&project, options, step, printer).await,
             None => app_logs(&project, options, printer).await,
@@ -56,10 +58,15 @@ async fn app_logs(project: &Project, options: &Logs, printer: Printer) -> Result
     for path in logs {
         let failure = |error: io::Error| Failure::new(format!("{}: {error}", path.display()));
         let (text, end) = tail(&path, options.lines).map_err(failure)?;
-        print(&path, &text, several(&folder), printer);
+        if print(&path, &text, several(&folder), printer)? == Reader::Gone {
+            return Ok(Exit::Ok);
+        }
         positions.insert(path, end);
     }
-    while options.follow {
+    if !options.follow {
+        return Ok(Exit::Ok);
+    }
+    loop {
         tokio::time::sleep(LOOK).await;
         for path in replica_logs(&folder) {
             let from = positions.entry(path.clone()).or_insert(0);
@@ -71,12 +78,13 @@ async fn app_logs(project: &Project, options: &Logs, printer: Printer) -> Result
             if let Ok((text, end)) = read_from(&path, *from)
                 && !text.is_empty()
             {
-                print(&path, &text, several(&folder), printer);
+                if print(&path, &text, several(&folder), printer)? == Reader::Gone {
+                    return Ok(Exit::Ok);
+                }
                 *from = end;
             }
         }
     }
-    Ok(Exit::Ok)
 }
 
 /// The logs of the replicas: `0.log`, `1.log`, ...
@@ -94,17 +102,17 @@ fn several(folder: &Path) -> bool {
     replica_logs(folder).len() > 1
 }
 
-fn print(path: &Path, text: &str, named: bool, printer: Printer) {
+fn print(path: &Path, text: &str, named: bool, printer: Printer) -> Result<Reader, Failure> {
+    let lost = |error: io::Error| Failure::new(format!("the output cannot be written: {error}"));
     if text.is_empty() {
-        return;
+        return Ok(Reader::There);
     }
     if !named {
-        printer.data(text);
-        return;
+        return printer.follow(text).map_err(lost);
     }
     let replica = path.file_stem().unwrap_or_default().to_string_lossy();
     let lines: Vec<String> = text.lines().map(|line| format!("{replica} | {line}")).collect();
-    printer.data(&lines.join("\n"));
+    printer.follow(&lines.join("\n")).map_err(lost)
 }
 
 /// The last lines of a file, and where it ends.

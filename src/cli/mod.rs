@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod ask;
 mod facts;
 mod failure;
 mod history;
@@ -13,6 +14,7 @@ mod schema;
 mod show_spec;
 mod status;
 mod supervise;
+mod talker;
 mod validate;
 mod workspace;
 
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use apply::Request;
-use args::{Apply, Args, Command, Output, Restart, Selection};
+use args::{Apply, Args, Command, Destroy, Output, Restart, Selection};
 pub use failure::{Exit, Failure};
 
 use crate::render::Printer;
@@ -42,6 +44,8 @@ pub fn main() -> ExitCode {
         return crate::provider::guard::run(program);
     }
     match run(args, printer) {
+        // What a script would read is not whole.
+        Ok(Exit::Ok | Exit::Changes) if Printer::lost_data() => Exit::Error.into(),
         Ok(exit) => exit.into(),
         Err(failure) => {
             printer.alert(&failure.render(printer.err_color));
@@ -56,7 +60,10 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
         Command::Validate(options) => validate::run(global, &options, printer),
         Command::Plan(options) => plan::run(global, &options, printer),
         Command::Apply(options) => apply::run(global, &options, Request::Apply, printer),
-        Command::Destroy(options) => apply::run(global, &options, Request::Destroy, printer),
+        Command::Destroy(Destroy { part, output, doing }) => {
+            let options = Apply { selection: Selection { part, ..Selection::default() }, output, doing };
+            apply::run(global, &options, Request::Destroy, printer)
+        }
         Command::Restart(Restart { app, doing }) => {
             let options = Apply { selection: Selection::default(), output: Output::default(), doing };
             apply::run(global, &options, Request::Restart(app), printer)
@@ -67,7 +74,7 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
         Command::Init(options) => init::run(&options, printer),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Args::command(), "norn", &mut text);
+            clap_complete::generate(shell, &mut for_users(), "norn", &mut text);
             printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Ok)
         }
@@ -91,13 +98,28 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(format!("no threads can be started: {error}")))
 }
 
+/// The commands that users type: completions and man pages would tell of the others too.
+fn for_users() -> clap::Command {
+    let all = Args::command();
+    let mut shown = clap::Command::new("norn").args(all.get_arguments().cloned());
+    shown = shown.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true).subcommand_required(true);
+    shown = shown.about(all.get_about().cloned().unwrap_or_default());
+    shown = shown.long_about(all.get_long_about().cloned().unwrap_or_default());
+    shown.subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
+}
+
 fn man(folder: Option<std::path::PathBuf>, printer: Printer) -> Result<Exit, Failure> {
-    let fail = |error: std::io::Error| Failure::new(format!("the man pages cannot be written: {error}"));
-    match folder {
-        Some(folder) => clap_mangen::generate_to(Args::command(), folder).map_err(fail)?,
+    let fail = |error: std::io::Error| {
+        let place = folder.as_deref().map(|folder| format!(" to {}", folder.display())).unwrap_or_default();
+        Failure::new(format!("the man pages cannot be written{place}: {error}")).help("name a folder")
+    };
+    match &folder {
+        Some(folder) => std::fs::create_dir_all(folder)
+            .and_then(|()| clap_mangen::generate_to(for_users(), folder))
+            .map_err(fail)?,
         None => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(Args::command()).render(&mut text).map_err(fail)?;
+            clap_mangen::Man::new(for_users()).render(&mut text).map_err(fail)?;
             printer.data(&String::from_utf8_lossy(&text));
         }
     }

@@ -1,5 +1,6 @@
 //! `norn plan`: what would change.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -24,6 +25,7 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         let variables = Variables::read(global)?;
         let desired = project.desired(&variables, printer)?;
         project.warn(printer);
+        facts::warn_of_shallow(&project, &desired, printer).await?;
         let made = Made::new(&project, desired, &options.selection, &Options::default()).await?;
         made.show(&project, options.output.markdown_out.as_deref(), options.output.json_out.as_deref())?;
         if global.json {
@@ -55,8 +57,11 @@ impl Made {
         options: &Options,
     ) -> Result<Self, Failure> {
         override_references(&mut desired, selection)?;
-        check_selection(&desired, selection)?;
         let mut stored = project.store.snapshot().await.map_err(store_failure)?;
+        check_selection(&desired, &stored, selection)?;
+        if let Some(app) = &options.restart {
+            known(app, &desired, &stored)?;
+        }
         let running = facts::running(project.home(), &stored, &desired).await;
         let settles = recovery::settle(&mut stored, &running, None, &machine::alive).len();
         let facts = if options.destroy || options.restart.is_some() {
@@ -74,8 +79,8 @@ impl Made {
         let options = Options {
             redeploy: selection.redeploy.clone(),
             selection: select::Selection {
-                targets: selection.target.clone(),
-                excluded: selection.exclude.clone(),
+                targets: selection.part.target.clone(),
+                excluded: selection.part.exclude.clone(),
             },
             ..options.clone()
         };
@@ -158,7 +163,9 @@ impl Made {
 /// `--ref APP=REF`: another commit than the spec's, for this plan only.
 fn override_references(desired: &mut Desired, selection: &Selection) -> Result<(), Failure> {
     for (name, reference) in &selection.reference {
-        let app = desired.apps.get_mut(name).ok_or_else(|| unknown_app(name, known_names(&[])))?;
+        let Some(app) = desired.apps.get_mut(name) else {
+            return Err(unknown_app(name, desired.apps.keys()));
+        };
         match &mut app.source {
             Source::Git { reference: own, .. } => *own = GitRef::Any(reference.clone()),
             Source::Local { .. } => {
@@ -173,24 +180,30 @@ fn override_references(desired: &mut Desired, selection: &Selection) -> Result<(
 }
 
 /// A selector that names nothing is a slip.
-fn check_selection(desired: &Desired, selection: &Selection) -> Result<(), Failure> {
-    let names = selection.target.iter().chain(&selection.exclude).map(select::Selector::app);
-    for name in names.chain(&selection.redeploy) {
-        let known = desired.apps.contains_key(name) || desired.untouched.contains_key(name);
-        // What left the spec may be targeted too; the store knows it, the spec does not.
-        if !known && selection.redeploy.contains(name) {
-            return Err(unknown_app(name, known_names(&desired.apps.keys().collect::<Vec<_>>())));
+fn check_selection(desired: &Desired, stored: &Snapshot, selection: &Selection) -> Result<(), Failure> {
+    for name in &selection.redeploy {
+        if !desired.apps.contains_key(name) {
+            return Err(unknown_app(name, desired.apps.keys()));
         }
     }
-    Ok(())
+    let selectors = selection.part.target.iter().chain(&selection.part.exclude);
+    selectors.map(select::Selector::app).try_for_each(|name| known(name, desired, stored))
 }
 
-fn known_names(names: &[&AppName]) -> String {
-    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+/// An app is known by the spec, or by the state it has not left yet.
+fn known(name: &AppName, desired: &Desired, stored: &Snapshot) -> Result<(), Failure> {
+    let stored = stored.resources.keys().map(|address| &address.name);
+    let all: BTreeSet<&AppName> = desired.apps.keys().chain(desired.untouched.keys()).chain(stored).collect();
+    if all.contains(name) { Ok(()) } else { Err(unknown_app(name, all)) }
 }
 
 /// The error for an app that no one knows.
-pub fn unknown_app(name: &AppName, known: String) -> Failure {
+pub fn unknown_app<'a>(name: &AppName, known: impl IntoIterator<Item = &'a AppName>) -> Failure {
+    let known: Vec<&str> = known.into_iter().map(AppName::as_str).collect();
     let failure = Failure::new(format!("there is no app `{name}`"));
-    if known.is_empty() { failure } else { failure.help(format!("the apps are {known}")) }
+    match known.as_slice() {
+        [] => failure,
+        [only] => failure.help(format!("the only app is {only}")),
+        _ => failure.help(format!("the apps are {}", known.join(", "))),
+    }
 }

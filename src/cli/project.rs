@@ -1,12 +1,14 @@
 //! A project as commands open it: its spec, its stage, its state and its folders.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
+use super::plan::unknown_app;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
@@ -14,8 +16,8 @@ use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
 use crate::spec::load::{Document, Form, Lookup, Staged};
-use crate::spec::name::StageName;
-use crate::spec::problem::Problem;
+use crate::spec::name::{AppName, StageName};
+use crate::spec::problem::{self, Problem};
 use crate::spec::reference::{self, Part};
 use crate::spec::shape::Use;
 use crate::state::sqlite::SqliteStore;
@@ -80,11 +82,17 @@ impl Project {
 
     /// What should exist, with every reference resolved.
     pub fn desired(&self, variables: &Variables, printer: Printer) -> Result<Desired, Failure> {
+        let variable = |name: &str| variables.get(name).map(str::to_owned);
         let staged = workspace::resolve(&self.document, self.stage.as_ref(), variables);
         if staged.failed() {
-            return Err(workspace::refuse(&staged.problems, &self.document, printer));
+            let mut problems = staged.problems;
+            // A reader who sets what is missing should hear of all of it, secrets too.
+            let plain = self.document.stage(self.stage.as_ref(), None);
+            let missing = desired::from_spec(&self.document, &plain, self.stage.as_ref(), &variable);
+            problems.extend(missing.err().unwrap_or_default());
+            problem::sort(&mut problems, &self.document.sources);
+            return Err(workspace::refuse(&problems, &self.document, printer));
         }
-        let variable = |name: &str| variables.get(name).map(str::to_owned);
         desired::from_spec(&self.document, &staged, self.stage.as_ref(), &variable)
             .map_err(|problems| workspace::refuse(&problems, &self.document, printer))
     }
@@ -118,6 +126,18 @@ impl Project {
         self.place.path.strip_prefix(&here).unwrap_or(&self.place.path).display().to_string()
     }
 
+    /// An app that neither the spec nor the state knows is a slip.
+    pub async fn must_know(&self, app: &AppName) -> Result<(), Failure> {
+        let stored = self.store.snapshot().await.map_err(store_failure)?;
+        let staged = self.document.stage(self.stage.as_ref(), None);
+        let written = staged.project.iter().flat_map(|project| project.apps.keys());
+        let known: BTreeSet<&AppName> =
+            stored.resources.keys().map(|address| &address.name).chain(written).collect();
+        // What was torn down has a history and logs still.
+        let was = self.store.history(Some(app), 1).await.map_err(store_failure)?;
+        if known.contains(app) || !was.is_empty() { Ok(()) } else { Err(unknown_app(app, known)) }
+    }
+
     /// Makes the folders that a change needs, and remembers where the state is.
     pub fn prepare(&self) -> Result<(), Failure> {
         let fail = |path: &Path, error: &io::Error| {
@@ -132,17 +152,24 @@ impl Project {
         }
         let ignore = self.folders.norn.join(".gitignore");
         if !ignore.exists() {
-            fs::write(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
+            private_file(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
         }
         let memory = &self.place.memory;
         if let Some(folder) = memory.parent().filter(|folder| folder.is_dir()) {
             let text = format!("{}\n", self.place.path.display());
             if fs::read_to_string(memory).ok().as_deref() != Some(text.as_str()) {
-                fs::write(memory, text).map_err(|error| fail(folder, &error))?;
+                private_file(memory, &text).map_err(|error| fail(folder, &error))?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes a file, mode 0600, whole or not at all.
+fn private_file(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// Where a stage's state and folders are.

@@ -30,8 +30,7 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
         let known: BTreeSet<&AppName> =
             stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|a| &a.name).collect();
         if let Some(name) = options.app.as_ref().filter(|name| !known.contains(name)) {
-            let names = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(unknown_app(name, names));
+            return Err(unknown_app(name, known));
         }
         let wanted = known.into_iter().filter(|name| options.app.as_ref().is_none_or(|only| only == *name));
         let absent = Observation::Absent;
@@ -93,6 +92,9 @@ fn app(name: &AppName, stored: &Snapshot, seen: &Observation) -> AppV1 {
         _ if release.is_none() => out.health = "not-deployed",
         Observation::Running(status) => serving(&mut out, status),
         _ if wanted == 0 => out.health = "scaled-to-zero",
+        Observation::Unsupervised { replicas } if replicas.is_empty() => {
+            out.why = Some("its processes and their supervisor are gone; `norn apply` starts it".into());
+        }
         Observation::Absent => out.why = Some("nothing runs here; `norn apply` starts it".into()),
         Observation::Rebooted => {
             out.health = "stopped";
@@ -101,7 +103,8 @@ fn app(name: &AppName, stored: &Snapshot, seen: &Observation) -> AppV1 {
         Observation::Unsupervised { replicas } => {
             out.health = "unsupervised";
             let n = replicas.len();
-            out.why = Some(format!("the supervisor is gone, {n} processes are left; `norn apply` mends it"));
+            let left = if n == 1 { "1 process is".to_owned() } else { format!("{n} processes are") };
+            out.why = Some(format!("the supervisor is gone, {left} left; `norn apply` mends it"));
         }
         Observation::Silent { why } => {
             out.health = "silent";

@@ -13,7 +13,7 @@ use crate::spec::name::StageName;
 use crate::spec::problem::Problem;
 use crate::spec::reference::{Absent, AppField, Reference};
 use crate::spec::shape::Use;
-use crate::spec::value::Complaint;
+use crate::spec::value::{Complaint, EnvName};
 
 const NAMES: [&str; 2] = ["infraspec.yaml", "infraspec.yml"];
 
@@ -100,13 +100,22 @@ impl Variables {
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }
+                // The line itself is not shown: its value may be a secret.
+                let wrong = |what: String| {
+                    let place = format!("{}:{}", path.display(), index + 1);
+                    Failure::new(format!("{place} {what}"))
+                        .help("write one NAME=value a line; a value may be quoted, comments begin with #")
+                };
                 let line = line.strip_prefix("export ").unwrap_or(line);
                 let Some((name, value)) = line.split_once('=') else {
-                    let place = format!("{}:{}", path.display(), index + 1);
-                    return Err(Failure::new(format!("{place} is no NAME=value line"))
-                        .help("write one variable a line, comments begin with #"));
+                    return Err(wrong("is no NAME=value line".into()));
                 };
-                all.insert(name.trim().to_owned(), unquote(value.trim()).to_owned());
+                let name: EnvName = name.trim().parse().map_err(|complaint: Complaint| {
+                    wrong(format!("is no NAME=value line: {}", complaint.message))
+                })?;
+                let value = unquote(value.trim())
+                    .ok_or_else(|| wrong(format!("has a value of {name} whose quote does not end")))?;
+                all.insert(name.to_string(), value.to_owned());
             }
         }
         // A variable that is no UTF-8 cannot be written into a spec's value.
@@ -149,13 +158,12 @@ impl Variables {
     }
 }
 
-fn unquote(value: &str) -> &str {
-    for quote in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
-            return inner;
-        }
+/// The value between its quotes, if it has any; `None` where the closing one is missing.
+fn unquote(value: &str) -> Option<&str> {
+    match ['"', '\''].into_iter().find_map(|quote| Some((quote, value.strip_prefix(quote)?))) {
+        Some((quote, rest)) => rest.strip_suffix(quote),
+        None => Some(value),
     }
-    value
 }
 
 /// The stage of the document that a command is about.

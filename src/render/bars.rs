@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::echo::Muted;
 use super::lines::{evidence, seconds};
 use super::printer::Paint;
 use crate::address::Address;
@@ -17,6 +18,7 @@ pub struct Bars {
     running: BTreeMap<Address, ProgressBar>,
     paint: Paint,
     width: usize,
+    _quiet_keys: Muted,
 }
 
 impl Bars {
@@ -27,6 +29,7 @@ impl Bars {
             running: BTreeMap::new(),
             paint: Paint(color),
             width,
+            _quiet_keys: Muted::new(),
         }
     }
 
@@ -34,7 +37,7 @@ impl Bars {
         match event {
             Event::Recovered { what } => self.print(&format!("· recovered: {what}")),
             Event::Started { operations } => {
-                let style = ProgressStyle::with_template("[{pos}/{len} done] {elapsed} {wide_bar}");
+                let style = ProgressStyle::with_template("[{pos}/{len} done] {elapsed} {bar:20}");
                 let bar = ProgressBar::new(operations.len() as u64);
                 bar.set_style(style.expect("the template is well formed"));
                 let bar = self.all.add(bar);
@@ -116,7 +119,8 @@ impl Bars {
         }
     }
 
-    fn print(&self, text: &str) {
+    /// Prints a text above the bars.
+    pub fn print(&self, text: &str) {
         // `println` of bars drops the text where the target is hidden; this never does.
         self.all.suspend(|| super::Printer::new(None, false).alert(text));
     }

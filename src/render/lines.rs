@@ -31,7 +31,8 @@ impl Lines {
     /// The text for one event; empty where there is nothing to say.
     pub fn text(&mut self, event: &Event, now: Timestamp) -> String {
         let stamp = now.strftime("%H:%M:%S");
-        let line = |text: String| format!("{stamp} {text}\n");
+        let guard = |text: &str| if self.github { guarded(text) } else { text.to_owned() };
+        let line = |text: String| format!("{stamp} {}\n", guard(&text));
         match event {
             Event::Recovered { what } => line(format!("recovered: {what}")),
             Event::Started { operations } => line(match operations.len() {
@@ -53,6 +54,7 @@ impl Lines {
                 }
                 String::new()
             }
+            Event::StepSkipped { .. } if !self.verbose => String::new(),
             Event::StepSkipped { address, step, why } => {
                 line(format!("{address} {}: skipped, {why}", step.as_str()))
             }
@@ -61,7 +63,7 @@ impl Lines {
                 let note = if note.is_empty() { String::new() } else { format!(", {note}") };
                 let head = format!("{address} {}: done in {}{note}", step.as_str(), seconds(*took));
                 if self.github && !held.is_empty() {
-                    return format!("::group::{head}\n{}\n::endgroup::\n", guarded(&held));
+                    return group(&head, &held);
                 }
                 line(head)
             }
@@ -76,8 +78,7 @@ impl Lines {
                 let mut out = String::new();
                 if self.github {
                     if !held.is_empty() {
-                        let group = format!("{address} {}: output", step.as_str());
-                        out += &format!("::group::{group}\n{}\n::endgroup::\n", guarded(&held));
+                        out += &group(&format!("{address} {}: output", step.as_str()), &held);
                     }
                     let title = format!("{address} {}", step.as_str());
                     out += &format!(
@@ -86,7 +87,7 @@ impl Lines {
                         escape(&error.message, false)
                     );
                 }
-                out + &line(head) + &evidence(error)
+                out + &line(head) + &guard(&evidence(error))
             }
             Event::Warning { address, step, message } => {
                 line(format!("{address} {}: warning: {message}", step.as_str()))
@@ -101,13 +102,23 @@ impl Lines {
     }
 }
 
-/// Lines of a command, in which nothing is a workflow command of its own.
-fn guarded(lines: &[String]) -> String {
-    let safe = lines.iter().map(|line| match line.trim_start().starts_with("::") {
-        true => format!(" {}", line.replacen("::", ":\u{200b}:", 1)),
-        false => line.clone(),
-    });
-    safe.collect::<Vec<_>>().join("\n")
+/// Lines that GitHub folds.
+fn group(title: &str, lines: &[String]) -> String {
+    format!("::group::{}\n{}\n::endgroup::\n", guarded(title), guarded(&lines.join("\n")))
+}
+
+/// Text that others wrote, in which nothing is a workflow command: `::` where a line begins, in
+/// whatever distance, or the older `##[` anywhere.
+fn guarded(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.split_inclusive(['\n', '\r']) {
+        let line = line.replace("##[", "##\u{200b}[");
+        match line.trim_start().starts_with("::") {
+            true => out += &line.replacen("::", ":\u{200b}:", 1),
+            false => out += &line,
+        }
+    }
+    out
 }
 
 /// The evidence of a failed step and the way to mend it.

@@ -6,6 +6,7 @@
 
 pub mod bars;
 pub mod document;
+mod echo;
 pub mod events_json;
 pub mod lines;
 pub mod markdown;

@@ -1,6 +1,17 @@
 //! The two streams, and what the terminal can show.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set once data could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether anyone reads stdout still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    There,
+    Gone,
+}
 
 /// How norn writes to its reader.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +37,34 @@ impl Printer {
         }
     }
 
-    /// Writes data to stdout. A closed pipe is the reader's choice and no error.
+    /// Writes data to stdout. A closed pipe is the reader's choice and no error; what else keeps
+    /// data from its file is told, and remembered for [`lost_data`](Self::lost_data).
     pub fn data(&self, text: &str) {
-        forgive_closed(write(&mut io::stdout().lock(), text));
+        if let Err(error) = self.follow(text)
+            && !LOST.swap(true, Ordering::Relaxed)
+        {
+            self.alert(&format!(
+                "{} the output cannot be written: {error}",
+                Paint(self.err_color).red("error:")
+            ));
+        }
+    }
+
+    /// Writes data that goes on until the reader has enough.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::BrokenPipe`] never is one: see [`Reader::Gone`].
+    pub fn follow(&self, text: &str) -> io::Result<Reader> {
+        match write(&mut io::stdout().lock(), text) {
+            Ok(()) => Ok(Reader::There),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether data was not written although its reader wanted it.
+    pub fn lost_data() -> bool {
+        LOST.load(Ordering::Relaxed)
     }
 
     /// Writes talk to stderr, unless the user wants quiet.
@@ -40,7 +76,8 @@ impl Printer {
 
     /// Writes to stderr what even a quiet user must see.
     pub fn alert(&self, text: &str) {
-        forgive_closed(write(&mut io::stderr().lock(), text));
+        // Where stderr cannot be written there is no one to tell.
+        let _ = write(&mut io::stderr().lock(), text);
     }
 }
 
@@ -50,11 +87,6 @@ fn write(stream: &mut dyn Write, text: &str) -> io::Result<()> {
         stream.write_all(b"\n")?;
     }
     stream.flush()
-}
-
-fn forgive_closed(result: io::Result<()>) {
-    // There is no one left to tell: a full disk behind a redirect shows in the next command.
-    let _ = result;
 }
 
 fn width() -> usize {

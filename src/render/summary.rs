@@ -20,7 +20,11 @@ pub fn text(outcome: &Outcome, urls: &BTreeMap<String, String>, color: bool) -> 
     if outcome.succeeded() {
         out += &format!("{} {} done.\n", paint.green("Applied:"), outcome.done.len());
     } else {
-        let head = if outcome.cancelled { "Cancelled:" } else { "Not applied:" };
+        let head = match (outcome.cancelled, outcome.done.is_empty()) {
+            (true, _) => "Cancelled:",
+            (false, true) => "Not applied:",
+            (false, false) => "Applied in part:",
+        };
         out += &format!(
             "{} {} done, {} failed, {not_started} not done.\n",
             paint.red(head),

@@ -83,6 +83,12 @@ pub async fn copy(git: &Git, folder: &Path, skip: &[PathBuf], dest: &Path) -> Re
     Ok(version)
 }
 
+/// Whether the folder's history is cut, so that every new commit seems to touch all of it.
+pub async fn shallow(git: &Git, folder: &Path) -> Result<bool, GitError> {
+    let answer = git.ask(&["rev-parse", "--is-shallow-repository"], folder, &BTreeMap::new()).await?;
+    Ok(answer.success && answer.stdout.starts_with(b"true"))
+}
+
 /// A local folder as it was when looked at.
 struct Source {
     /// Absolute, without links.

@@ -1,6 +1,7 @@
 //! The record file of a supervisor: what the next norn knows of it when it is gone.
 //!
-//! Invariants: the file is 0600 and replaced as a whole; it holds no value of the environment;
+//! Invariants: the file is 0600 and replaced as a whole; it holds no value of the environment
+//! and nothing that a replica said;
 //! a replica is in it before anyone but the supervisor knows of the replica.
 
 use std::collections::VecDeque;
@@ -89,11 +90,23 @@ impl Record {
         }
     }
 
+    /// Without what replicas said: they may print their secrets, and this lies on a disk.
+    fn without_words(&self) -> Self {
+        let mut record = self.clone();
+        for rolled in &mut record.rolls {
+            if let Outcome::Failed(failure) = &mut rolled.outcome {
+                failure.log.clear();
+                failure.probe = None;
+            }
+        }
+        record
+    }
+
     fn write(&self, path: &Path) -> io::Result<()> {
         let temporary = path.with_extension("json.new");
         let mut options = OpenOptions::new();
         let mut file: File = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        file.write_all(&serde_json::to_vec(&self.without_words())?)?;
         file.sync_data()?;
         fs::rename(temporary, path)
     }

@@ -1,0 +1,85 @@
+//! The user's word before something is done: at a terminal a question, elsewhere options.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use super::args::Doing;
+use super::failure::{Exit, Failure};
+
+/// What is asked.
+pub struct Question<'a> {
+    /// Such as `apply` or `restart web`.
+    pub command: &'a str,
+    /// What is typed back for a plan that weighs much: the stage's name, without stages the project's.
+    pub name: &'a str,
+    /// How many operations of the plan destroy.
+    pub destroys: usize,
+    /// Whether the stage is protected.
+    pub protected: bool,
+    /// What the user said already.
+    pub said: &'a Doing,
+}
+
+/// Returns once the user agreed.
+///
+/// # Errors
+/// Without a terminal, the command that needs no question; at one, that the answer was no.
+pub fn ask(question: &Question<'_>) -> Result<(), Failure> {
+    let Question { command, name, destroys, protected, said } = *question;
+    let weighty = destroys > 0 || protected;
+    if said.yes && (!weighty || said.confirm.as_deref() == Some(name)) {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        let why = match (destroys, protected) {
+            (0, false) => "there is no terminal to ask at".to_owned(),
+            (0, true) => format!("stage `{name}` is protected"),
+            (n, _) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
+        };
+        let confirm = weighty.then_some(name);
+        let typed = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        return Err(Failure::new(format!("{why}, so nothing was applied"))
+            .help(format!("to go on without asking: {}", unasked(typed, confirm))));
+    }
+    let question =
+        if weighty { format!("Type {name} to {command}: ") } else { "Apply this plan? [y/N] ".to_owned() };
+    let mut stderr = io::stderr();
+    let _ = write!(stderr, "{question}");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::new(format!("no answer: {error}")))?;
+    let answer = answer.trim();
+    let yes =
+        if weighty { answer == name } else { ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()) };
+    if yes {
+        Ok(())
+    } else {
+        Err(Failure::new("nothing was applied: you did not say yes").exit(Exit::Cancelled))
+    }
+}
+
+/// The command that was typed, as it runs without asking.
+fn unasked(typed: impl Iterator<Item = String>, confirm: Option<&str>) -> String {
+    let mut words = vec!["norn".to_owned()];
+    let mut typed = typed;
+    while let Some(word) = typed.next() {
+        match word.as_str() {
+            "--yes" | "-y" => {}
+            "--confirm" => drop(typed.next()),
+            _ if word.starts_with("--confirm=") => {}
+            _ => words.push(quoted(&word)),
+        }
+    }
+    words.push("--yes".into());
+    words.extend(confirm.map(|name| format!("--confirm {name}")));
+    words.join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

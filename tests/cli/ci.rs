@@ -1,0 +1,186 @@
+//! norn in CI: every command line of the example workflows, with the variables of its service.
+
+use std::fs;
+use std::path::Path;
+
+use crate::sandbox::{Sandbox, free_port, get};
+use crate::snapshot;
+
+/// The command lines that start norn in a workflow.
+fn commands(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ci").join(file);
+    let text = fs::read_to_string(path).expect("the example is there");
+    text.lines().map(str::trim).filter(|line| line.starts_with("norn ")).map(str::to_owned).collect()
+}
+
+/// A checkout of the project `shop` as a runner has it: git, a state outside, the service's variables.
+fn checkout(port: u16, service: &[(&str, &str)]) -> Sandbox {
+    let mut sandbox = Sandbox::hello(port);
+    sandbox.edit("infraspec.yaml", "project: greeter", "project: shop");
+    sandbox.commit("one");
+    let state = sandbox.folder().join("state.db").display().to_string();
+    let bin = sandbox.folder().join("bin");
+    fs::create_dir(&bin).expect("the folder is made");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_norn"), bin.join("norn")).expect("a link to norn");
+    for (name, value) in service {
+        sandbox.set(name, value);
+    }
+    for (name, value) in
+        [("CI", "true"), ("STATE", &state), ("PROJECT", "shop"), ("STRIPE_KEY", "sk_live_12345678")]
+    {
+        sandbox.set(name, value);
+    }
+    sandbox
+}
+
+/// Runs a line of a workflow as the service's shell does.
+fn line(sandbox: &Sandbox, line: &str) -> crate::sandbox::Run {
+    let script = format!("PATH={}:$PATH\n{line}", sandbox.folder().join("bin").display());
+    sandbox.program("bash").args(["--noprofile", "--norc", "-eo", "pipefail", "-c"]).arg(script)
+}
+
+fn github(sandbox: &mut Sandbox) {
+    for (name, file) in [("GITHUB_OUTPUT", "output"), ("GITHUB_STEP_SUMMARY", "summary.md")] {
+        let path = sandbox.folder().join(file);
+        fs::write(&path, "").expect("the file is made");
+        sandbox.set(name, &path.display().to_string());
+    }
+}
+
+/// What norn told the service: the outputs, by name.
+fn output(sandbox: &Sandbox, name: &str) -> String {
+    let text = sandbox.read("../output");
+    let last = text.lines().rev().find_map(|line| line.strip_prefix(&format!("{name}=")));
+    last.unwrap_or_else(|| panic!("no output {name}:\n{text}")).to_owned()
+}
+
+#[test]
+fn every_line_of_the_github_workflow_works() {
+    let lines = commands("github-actions.yml");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    let port = free_port();
+    let mut sandbox = checkout(
+        port,
+        &[
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_SERVER_URL", "https://github.example"),
+            ("GITHUB_REPOSITORY", "shop/shop"),
+            ("GITHUB_RUN_ID", "77"),
+            ("RUNNER_TRACKING_ID", "github_1234"),
+        ],
+    );
+    github(&mut sandbox);
+    let find =
+        |what: &str| lines.iter().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what}"));
+
+    line(&sandbox, find("validate")).ok();
+    line(&sandbox, find("plan.md")).ok();
+    assert!(sandbox.read("plan.md").contains("deploy/hello"));
+    assert!(sandbox.read("../summary.md").contains("deploy/hello"));
+    assert_eq!((output(&sandbox, "changes"), output(&sandbox, "destroys")), ("2".into(), "0".into()));
+    assert!(output(&sandbox, "plan_id").len() >= 12);
+    fs::remove_file(sandbox.path("plan.md")).expect("it was written");
+
+    let ran = line(&sandbox, find("--yes")).ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    assert!(!ran.err.contains("\u{1b}["), "no colours in a log:\n{}", ran.all());
+    for (pid, name) in sandbox.processes() {
+        let env = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&env).contains("github_1234"), "the runner would end {name}");
+    }
+    line(&sandbox, lines.iter().rfind(|line| line.starts_with("norn plan")).expect("a plan")).ok();
+    assert_eq!(output(&sandbox, "changes"), "0");
+
+    // A failing build is an annotation, with its output in a group; the job fails.
+    sandbox.hello_with(
+        port,
+        "build: {command: \"echo '  ::error::forged'; echo 'a ##[error]forged'; echo built; exit 3\"}\n",
+    );
+    sandbox.edit("infraspec.yaml", "project: greeter", "project: shop");
+    sandbox.write("greeting.txt", "two");
+    sandbox.commit("two");
+    let failed = line(&sandbox, find("--yes")).run();
+    assert!([Some(1), Some(3)].contains(&failed.code), "{}", failed.all());
+    failed.says("::group::deploy/hello build").says("::error title=deploy/hello build::");
+    let command = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("::error::forged") || (line.contains("##[") && !line.starts_with("::"))
+    };
+    assert!(!failed.err.lines().any(command), "{}", failed.all());
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    snapshot::check("ci-github", &failed.redacted().replace(&port.to_string(), "<port>"));
+
+    // What is to be destroyed needs the line that says so.
+    sandbox.hello_with(port, "");
+    sandbox.edit("infraspec.yaml", "project: greeter", "project: shop");
+    sandbox.edit("infraspec.yaml", "  hello:", "  bonjour:");
+    sandbox.commit("three");
+    line(&sandbox, find("plan.md")).ok();
+    assert_eq!(output(&sandbox, "destroys"), "1");
+    line(&sandbox, lines.iter().find(|line| line.ends_with("--yes")).expect("an apply")).exits(1).one_error();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    line(&sandbox, find("--confirm")).ok();
+    line(&sandbox, find("validate")).ok();
+}
+
+#[test]
+fn every_line_of_the_gitlab_pipeline_works() {
+    let lines = commands("gitlab-ci.yml");
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    let port = free_port();
+    let sandbox =
+        checkout(port, &[("GITLAB_CI", "true"), ("CI_JOB_URL", "https://gitlab.example/shop/-/jobs/77")]);
+    let find =
+        |what: &str| lines.iter().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what}"));
+    line(&sandbox, find("validate")).ok().says("is valid");
+    line(&sandbox, find("plan")).ok();
+    assert!(sandbox.read("plan.md").contains("deploy/hello"));
+    line(&sandbox, find("--yes")).ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    sandbox.edit("infraspec.yaml", "  hello:", "  bonjour:");
+    line(&sandbox, find("--yes")).exits(1).one_error().says("--confirm shop");
+    line(&sandbox, find("--confirm")).ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+}
+
+#[test]
+fn the_holder_of_a_lock_is_named_with_its_job() {
+    let port = free_port();
+    let sandbox = checkout(port, &[("CI_JOB_URL", "https://gitlab.example/shop/-/jobs/77")]);
+    let gate = sandbox.folder().join("hold");
+    fs::write(&gate, "").expect("the gate is made");
+    let wait = format!(
+        "build: {{command: \"echo holds; while test -e {}; do sleep 0.02; done\"}}\n",
+        gate.display()
+    );
+    sandbox.hello_with(port, &wait);
+    let running = line(&sandbox, "norn apply --state \"$STATE\" --yes -v").start();
+    running.until("holds");
+    line(&sandbox, "norn apply --state \"$STATE\" --yes")
+        .exits(4)
+        .one_error()
+        .says("https://gitlab.example/shop/-/jobs/77");
+    fs::remove_file(&gate).expect("it is there");
+    assert_eq!(running.end().code, Some(0));
+}
+
+#[test]
+fn problems_are_annotations_at_their_line() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .write("infraspec.yaml", "version: 1\nproject: shop\napps:\n  web:\n    comand: x\n    port: 80\n");
+    let ran = sandbox.norn("validate --format github").exits(1);
+    ran.prints("::error file=infraspec.yaml,line=5,endLine=5,col=5,");
+}
+
+#[test]
+fn a_shallow_clone_is_told_of() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.commit("one");
+    sandbox.commit("two");
+    let origin = sandbox.path("").display().to_string();
+    sandbox.sh(&format!("git clone --quiet --depth 1 'file://{origin}' ../clone"));
+    let clone = sandbox.path("../clone");
+    sandbox.norn("plan").within(&clone).ok().says("warning: this is a shallow clone").says("fetch-depth");
+    assert_eq!(sandbox.norn("plan").ok().err, "");
+}

@@ -1,0 +1,18 @@
+//! The built norn, run as a user runs it, in a sandbox.
+
+mod apply;
+mod ask;
+mod ci;
+mod dying;
+mod examples;
+mod failing;
+mod help;
+mod init;
+mod input;
+mod looking;
+mod sandbox;
+mod secrets;
+mod snapshot;
+mod state;
+#[path = "../support/mod.rs"]
+mod support;

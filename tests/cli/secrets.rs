@@ -1,0 +1,101 @@
+//! A secret is nowhere but where it is needed.
+
+use std::fs;
+use std::path::Path;
+
+use crate::sandbox::{Sandbox, free_port};
+
+const SECRET: &str = "sk-geheim-8f3b1c";
+const REFERENCE: &str = "pw-verraten-77aa1";
+const LOGIN: &str = "pw-der-quelle-5d2";
+
+#[test]
+fn what_steps_print_is_scrubbed_everywhere() {
+    let port = free_port();
+    let mut sandbox = Sandbox::hello(port);
+    let tell = "echo key=$STRIPE_KEY url=$URL; printf '%s' $STRIPE_KEY; env >&2";
+    sandbox.hello_with(
+        port,
+        &format!(
+            "secrets: [STRIPE_KEY]\nenv: {{URL: \"postgres://shop:${{DB_PASSWORD}}@db/shop\"}}\nbuild:\n  command: \"{tell}\"\n  test: \"{tell}\"\nmigrations: {{command: \"{tell}\"}}\n"
+        ),
+    );
+    // What the app itself prints is its own.
+    sandbox.edit("server.py", "print(", "print(os.environ['STRIPE_KEY'], os.environ['URL'], ");
+    sandbox.set("STRIPE_KEY", SECRET);
+    sandbox.set("DB_PASSWORD", REFERENCE);
+
+    let mut said = String::new();
+    let mut run = |line: &str| said += &sandbox.norn(line).run().all();
+    run("plan -v --json-out ../plan.json --markdown-out ../plan.md");
+    run("apply --yes -v");
+    run("plan --json");
+    run("apply --yes --redeploy hello --json");
+    // A release that fails tells of its log, which holds what the app printed.
+    sandbox.edit(
+        "server.py",
+        "server = socket",
+        "print(os.environ['URL'], flush=True); os._exit(3)\nserver = socket",
+    );
+    run("apply --yes -v");
+    run("status --json");
+    run("history --json");
+    run("spec");
+    run("logs hello --step build");
+    run("logs hello --step migrate");
+    for step in ["build", "test", "migrate"] {
+        assert!(sandbox.path(&format!(".norn/logs/hello/{step}.log")).is_file(), "{step} has a log");
+    }
+    for value in [SECRET, REFERENCE] {
+        assert!(!said.contains(value), "{value} was printed:\n{said}");
+        let mut found = Vec::new();
+        search(sandbox.folder(), value.as_bytes(), &mut found);
+        let expected = [sandbox.path(".norn/logs/hello/0.log").display().to_string()];
+        assert_eq!(found, expected, "where {value} is");
+    }
+}
+
+#[test]
+fn the_password_of_a_source_is_not_shown() {
+    let sandbox = Sandbox::hello(free_port());
+    let nowhere = free_port();
+    let spec = sandbox.read("infraspec.yaml");
+    let repo = format!(
+        "  hello:\n    repo: {{url: \"http://norn:${{LOGIN}}@127.0.0.1:{nowhere}/x.git\", branch: main}}\n"
+    );
+    sandbox.write("infraspec.yaml", &spec.replace("  hello:\n", &repo));
+    for line in ["plan", "plan --offline", "plan --offline --json", "spec", "validate"] {
+        let ran = sandbox.norn(line).env("LOGIN", LOGIN).run();
+        assert!(!ran.all().contains(LOGIN), "{}", ran.all());
+    }
+}
+
+#[test]
+fn no_supervisor_carries_what_a_runner_ends_processes_by() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("apply --yes").env("RUNNER_TRACKING_ID", "github_1234").env("NORN_CREDENTIAL", SECRET).ok();
+    let running = sandbox.processes();
+    assert_eq!(running.len(), 2, "{running:?}");
+    for (pid, name) in running {
+        let env = fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+        let env = String::from_utf8_lossy(&env);
+        assert!(!env.contains("RUNNER_TRACKING_ID") && !env.contains(SECRET), "{name}: {env}");
+    }
+}
+
+/// Every file below a folder that holds the bytes.
+fn search(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("the folder is read").flatten() {
+        let path = entry.path();
+        let data = entry.metadata().expect("it is there");
+        // Copies of norn's own binary are large and hold nothing of a run.
+        if data.is_dir() && path.file_name().is_none_or(|name| name != "bin") {
+            search(&path, bytes, found);
+        } else if data.is_file() {
+            let text = fs::read(&path).expect("the file is read");
+            if text.windows(bytes.len()).any(|window| window == bytes) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+}
