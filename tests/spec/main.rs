@@ -7,5 +7,6 @@ mod corpus;
 mod hostile;
 mod invalid;
 mod schema;
-
+#[path = "../support/mod.rs"]
+mod support;
 mod valid;

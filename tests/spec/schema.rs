@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::corpus::{Case, cases, run, tests};
+use crate::support::skipped;
 
 /// What one value, alone, is refused for. Editors see these; rules between fields they cannot.
 const OF_SHAPE: [&str; 6] =
@@ -64,8 +65,8 @@ fn editors_and_norn_agree() {
     let python = std::env::var("NORN_PYTHON").unwrap_or_else(|_| "python3".into());
     let output = Command::new(python).arg("-c").arg(JUDGE).arg(&input).output();
     match output {
-        Ok(output) if output.status.code() == Some(77) => skipped("Python has no module jsonschema"),
-        Err(error) => skipped(&format!("Python does not start: {error}")),
+        Ok(output) if output.status.code() == Some(77) => skipped(WHAT, "Python has no module jsonschema"),
+        Err(error) => skipped(WHAT, &format!("Python does not start: {error}")),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let why = String::from_utf8_lossy(&output.stderr);
@@ -73,6 +74,8 @@ fn editors_and_norn_agree() {
         }
     }
 }
+
+const WHAT: &str = "whether the schema says what norn says";
 
 const JUDGE: &str = r#"
 import json, sys
@@ -90,10 +93,6 @@ for case in given["cases"]:
     if not case["valid"] and not errors:
         print(case["name"], "is taken by the schema")
 "#;
-
-fn skipped(why: &str) {
-    eprintln!("SKIPPED editors_and_norn_agree: {why}");
-}
 
 fn published() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/infraspec.schema.json");
