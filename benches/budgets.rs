@@ -3,7 +3,6 @@
 //! Each figure is the median of several runs of the release binary. Where Terraform is installed,
 //! as many `terraform_data` resources are planned beside it.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,8 @@ use norn::address::Address;
 use norn::desired;
 use norn::provider::files::SpecFolder;
 use norn::provider::machine;
-use norn::spec::load;
+use norn::spec::load::{self, Lookup};
+use norn::spec::shape::Use;
 use norn::state::format::{self, DeployV1, ForgeV1};
 use norn::state::sqlite::SqliteStore;
 use norn::state::{Change, Holder, Scope, StepLog, Store};
@@ -115,7 +115,7 @@ fn spec(temp: &Path, name: &str, apps: usize) -> PathBuf {
             text,
             "  app-{n}:\n    role: webserver\n    port: {}\n    repo: {{url: \"https://git.example.com/shop.git\", path: apps/{n}}}\n    \
              build: {{command: make, test: make test}}\n    command: [./app, --verbose]\n    healthcheck: /healthz\n    \
-             replicas: 0\n    env:\n      LOG: info\n      WORKERS: 4\n      REGION: eu\n",
+             replicas: 0\n    env:\n      LOG: info\n      WORKERS: 4\n      REGION: \"${{REGION:-eu}}\"\n",
             10_000 + n
         );
     }
@@ -126,14 +126,17 @@ fn spec(temp: &Path, name: &str, apps: usize) -> PathBuf {
 /// Records every app of a spec as applied.
 async fn fill(folder: &Path) {
     let document = load::read(&SpecFolder::new(folder), "infraspec.yaml");
-    let staged = document.stage(None, None);
+    let region = |_: &Use| Lookup::Value("eu".into());
+    let staged = document.stage(None, Some(&region));
     let desired = desired::from_spec(&document, &staged, None, &|_| None).expect("a good spec");
     let store = store(folder, desired.project.as_str());
     let lease = store.lock(&holder(), Duration::ZERO).await.expect("a new store");
+    let key = store.key().await.expect("it has one");
     let mut changes = Vec::new();
     for app in desired.apps.values() {
+        let values = format::fingerprints(&app.definition, desired.values.of(&app.name), &key);
         let definition = Some(app.definition.clone());
-        let forge = ForgeV1 { version: 1, definition, values: BTreeMap::new(), protected: false };
+        let forge = ForgeV1 { version: 1, definition, values, protected: false };
         let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
         let release = DeployV1 {
             version: 1,

@@ -1,6 +1,6 @@
 //! `norn apply`: shows the plan, asks, makes it so. `norn destroy` is its mirror.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::plan::Made;
 use super::project::{Project, store_failure};
 use super::talker::Talker;
 use super::workspace::Variables;
+use crate::address::Address;
 use crate::apply::events::Sender;
 use crate::apply::lease::Keeper;
 use crate::apply::world::{self, Environment, World};
@@ -264,7 +265,7 @@ impl Applying<'_> {
         let project = self.project;
         let environment = Environment::of_this_process();
         let passwords = world::passwords(&environment, self.desired.postgres.as_ref());
-        let secrets = self.desired.values.all().chain(self.desired.postgres.as_ref()).chain(&passwords);
+        let secrets = self.desired.sensitive.iter().chain(self.desired.postgres.as_ref()).chain(&passwords);
         Ok(World {
             root: project.root.folder.clone(),
             folders: project.folders.clone(),
@@ -315,23 +316,20 @@ fn urls(made: &Made, outcome: &Outcome) -> BTreeMap<String, String> {
 }
 
 /// The addresses of which two plans do not want the same.
-fn moved(shown: &[Operation], now: &[Operation]) -> Vec<String> {
+fn moved<'a>(shown: &'a [Operation], now: &'a [Operation]) -> Vec<String> {
     let same = |a: &Operation, b: &Operation| {
-        a.address == b.address
-            && a.action == b.action
-            && a.before == b.before
-            && a.work == b.work
-            && a.steps == b.steps
+        a.action == b.action && a.before == b.before && a.work == b.work && a.steps == b.steps
     };
-    let missing = |from: &[Operation], in_: &[Operation]| -> Vec<String> {
-        let gone = from.iter().filter(|a| !in_.iter().any(|b| same(a, b)));
-        gone.map(|operation| operation.address.to_string()).collect()
+    let by_address = |operations: &'a [Operation]| -> BTreeMap<&'a Address, &'a Operation> {
+        operations.iter().map(|operation| (&operation.address, operation)).collect()
     };
-    let mut all = missing(shown, now);
-    all.extend(missing(now, shown));
-    all.sort();
-    all.dedup();
-    all
+    let (shown, now) = (by_address(shown), by_address(now));
+    let all: BTreeSet<&Address> = shown.keys().chain(now.keys()).copied().collect();
+    let differs = |address: &&Address| match (shown.get(*address), now.get(*address)) {
+        (Some(a), Some(b)) => !same(a, b),
+        (None, _) | (_, None) => true,
+    };
+    all.into_iter().filter(differs).map(ToString::to_string).collect()
 }
 
 /// Who this process is, for the lock.

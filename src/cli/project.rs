@@ -17,7 +17,7 @@ use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
 use crate::spec::load::{Document, Form, Lookup, Staged};
 use crate::spec::name::{AppName, StageName};
-use crate::spec::problem::{self, Problem};
+use crate::spec::problem;
 use crate::spec::reference::{self, Part};
 use crate::spec::shape::Use;
 use crate::state::sqlite::SqliteStore;
@@ -32,8 +32,8 @@ pub struct Project {
     pub place: StatePlace,
     pub folders: Folders,
     pub store: Arc<dyn Store>,
-    /// Warnings of the spec, for commands that change something.
-    pub warnings: Vec<Problem>,
+    /// The stage with its references as they are spelled.
+    plain: Staged,
 }
 
 /// Where the state is, and who said so.
@@ -77,31 +77,37 @@ impl Project {
         let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
-        Ok(Self { root, document, stage, scope, place, folders, store, warnings: staged.problems })
+        Ok(Self { root, document, stage, scope, place, folders, store, plain: staged })
     }
 
     /// What should exist, with every reference resolved.
     pub fn desired(&self, variables: &Variables, printer: Printer) -> Result<Desired, Failure> {
         let variable = |name: &str| variables.get(name).map(str::to_owned);
-        let staged = workspace::resolve(&self.document, self.stage.as_ref(), variables);
+        let resolved;
+        // Without a reference there is nothing to resolve.
+        let staged = if self.plain.uses.is_empty() {
+            &self.plain
+        } else {
+            resolved = workspace::resolve(&self.document, self.stage.as_ref(), &self.plain, variables);
+            &resolved
+        };
         if staged.failed() {
-            let mut problems = staged.problems;
+            let mut problems = staged.problems.clone();
             // A reader who sets what is missing should hear of all of it, secrets too.
-            let plain = self.document.stage(self.stage.as_ref(), None);
-            let missing = desired::from_spec(&self.document, &plain, self.stage.as_ref(), &variable);
+            let missing = desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &variable);
             problems.extend(missing.err().unwrap_or_default());
             problem::sort(&mut problems, &self.document.sources);
             return Err(workspace::refuse(&problems, &self.document, printer));
         }
-        desired::from_spec(&self.document, &staged, self.stage.as_ref(), &variable)
+        desired::from_spec(&self.document, staged, self.stage.as_ref(), &variable)
             .map_err(|problems| workspace::refuse(&problems, &self.document, printer))
     }
 
     /// Tells what the spec has that deserves a word, before anything is planned.
     pub fn warn(&self, printer: Printer) {
-        if !self.warnings.is_empty() {
+        if !self.plain.problems.is_empty() {
             let sources = &self.document.sources;
-            printer.talk(&problems::human(&self.warnings, sources, printer.err_color, printer.width));
+            printer.talk(&problems::human(&self.plain.problems, sources, printer.err_color, printer.width));
         }
     }
 

@@ -9,7 +9,7 @@ use super::failure::{Exit, Failure};
 use super::workspace::{self, Root, Variables};
 use crate::provider::files::SpecFolder;
 use crate::render::{Printer, problems};
-use crate::spec::load::{self, Document, Files};
+use crate::spec::load::{self, Document, Files, Staged};
 use crate::spec::name::StageName;
 use crate::spec::problem::{self, Problem};
 use crate::spec::yaml::MAX_FILE;
@@ -73,10 +73,7 @@ fn check(
     if document.tree.map().is_some_and(|entries| !entries.is_empty()) {
         let mut seen: Vec<(Problem, Vec<&StageName>)> = Vec::new();
         for &stage in &each {
-            let staged = match variables {
-                Some(variables) => workspace::resolve(document, stage, variables),
-                None => document.stage(stage, None),
-            };
+            let staged = staged(document, stage, variables);
             for problem in staged.problems {
                 match seen.iter_mut().find(|(other, _)| *other == problem) {
                     Some((_, stages)) => stages.extend(stage),
@@ -87,8 +84,7 @@ fn check(
         // What the base has too does not come from a stage.
         let base = match variables {
             _ if stages.is_empty() || seen.is_empty() => Vec::new(),
-            Some(variables) => workspace::resolve(document, None, variables).problems,
-            None => document.stage(None, None).problems,
+            _ => staged(document, None, variables).problems,
         };
         found.extend(seen.into_iter().map(|(problem, stages)| match base.contains(&problem) {
             true => problem,
@@ -118,6 +114,15 @@ fn of_stages(mut problem: Problem, stages: &[&StageName]) -> Problem {
         problem.message += &format!(" (stage{plural} {})", names.join(", "));
     }
     problem
+}
+
+/// One stage, its references resolved where there are variables.
+fn staged(document: &Document, stage: Option<&StageName>, variables: Option<&Variables>) -> Staged {
+    let plain = document.stage(stage, None);
+    match variables {
+        Some(variables) => workspace::resolve(document, stage, &plain, variables),
+        None => plain,
+    }
 }
 
 /// The specs to check, each once.

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use crate::provider::files::SpecFolder;
 use crate::render::{Printer, problems};
 use crate::spec::load::{self, Document, Form, Lookup, Staged};
-use crate::spec::name::StageName;
+use crate::spec::name::{AppName, StageName};
 use crate::spec::problem::Problem;
 use crate::spec::reference::{Absent, AppField, Reference};
 use crate::spec::shape::Use;
@@ -182,12 +182,16 @@ pub fn choose_stage(global: &Global, document: &Document) -> Result<Option<Stage
     }
 }
 
-/// The document for one stage with every reference resolved.
-pub fn resolve(document: &Document, stage: Option<&StageName>, variables: &Variables) -> Staged {
-    let plain = document.stage(stage, None);
+/// The document for one stage with every reference resolved; `plain` is the same without.
+pub fn resolve(
+    document: &Document,
+    stage: Option<&StageName>,
+    plain: &Staged,
+    variables: &Variables,
+) -> Staged {
     let port = |app: &str| {
-        let apps = &plain.project.as_ref()?.apps;
-        apps.iter().find(|(name, _)| name.as_str() == app)?.1.port
+        let name = app.parse::<AppName>().ok()?;
+        plain.project.as_ref()?.apps.get(&name)?.port
     };
     document.stage(stage, Some(&|used: &Use| variables.lookup(used, &port)))
 }

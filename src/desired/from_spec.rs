@@ -59,11 +59,39 @@ pub fn from_spec(
         protected: project.stage.protected,
         locked: project.stage.locked,
         whole: document.form == Form::Project,
+        sensitive: sensitive(staged, &values, &apps, variable),
         apps,
         untouched,
         values,
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
+}
+
+/// The values that norn's environment gave. What stands in the spec itself, as a default or as the
+/// address of another app, is no secret.
+fn sensitive(
+    staged: &Staged,
+    values: &Values,
+    apps: &BTreeMap<AppName, App>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Secret> {
+    let given = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+    let from_outside = staged.uses.iter().filter_map(|used| match (&used.reference, used.path.as_slice()) {
+        (Reference::Variable { name, .. }, [apps, app, env, key]) if apps == "apps" && env == "env" => {
+            given(name).then_some((app.as_str(), key.as_str()))
+        }
+        (Reference::Variable { .. } | Reference::App { .. }, _) => None,
+    });
+    let from_outside: BTreeSet<(&str, &str)> = from_outside.collect();
+    let mut found = Vec::new();
+    for (app, values) in &values.0 {
+        let secrets = &apps[app].definition.secrets;
+        let kept = values.iter().filter(|(name, _)| {
+            secrets.contains(*name) || from_outside.contains(&(app.as_str(), name.as_str()))
+        });
+        found.extend(kept.map(|(_, value)| value.clone()));
+    }
+    found
 }
 
 fn stage_secrets(

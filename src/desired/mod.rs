@@ -33,6 +33,8 @@ pub struct Desired {
     /// Apps that stay as they are.
     pub untouched: BTreeMap<AppName, Untouched>,
     pub values: Values,
+    /// What no log may show: secrets, and what norn's environment gave for references.
+    pub sensitive: Vec<Secret>,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
 }
@@ -204,9 +206,5 @@ pub struct Values(pub BTreeMap<AppName, BTreeMap<String, Secret>>);
 impl Values {
     pub fn of(&self, app: &AppName) -> Option<&BTreeMap<String, Secret>> {
         self.0.get(app)
-    }
-
-    pub fn all(&self) -> impl Iterator<Item = &Secret> {
-        self.0.values().flat_map(BTreeMap::values)
     }
 }
