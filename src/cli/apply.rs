@@ -248,7 +248,7 @@ impl Applying<'_> {
                     None => break (&mut applying).await,
                 },
                 outcome = &mut applying => {
-                    while let Ok(event) = received.try_recv() {
+                    while let Some(event) = received.try_recv() {
                         talker.say(&event);
                     }
                     break outcome;
