@@ -1,6 +1,5 @@
 //! One deploy: clone, build, test, snapshot, migrate, deploy, cleanup.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Run;
+use super::command;
 use super::events::StepError;
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
@@ -16,7 +16,6 @@ use super::walk::{Gate, Stopped};
 use crate::address::Address;
 use crate::desired::Source;
 use crate::plan::{DeployWork, Operation, Step};
-use crate::provider::child::{self, Ending, Leash, Task};
 use crate::provider::source::{self, local};
 use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol::Command;
@@ -200,8 +199,8 @@ impl<'a> Deploying<'a> {
             Source::Git { url, reference, path } => {
                 let repo = world.repo(url, Some(reference.as_str()), path.as_deref());
                 let commit = self.work.commit.parse().expect("the plan holds a full commit");
-                let log = self.log(Step::Clone)?;
-                let leash = self.leash();
+                let log = command::log(&step)?;
+                let leash = command::leash(self.run);
                 let mut on_line = |line: &str| step.output(line);
                 let cloned =
                     source::clone(&world.git, &repo, &commit, &self.workshop, &leash, &log, &mut on_line);
@@ -221,7 +220,7 @@ impl<'a> Deploying<'a> {
         let (dir, cache) = (self.inside(), self.run.world.folders.cache(self.app));
         releases::lend(&cache, &dir, cached).map_err(|error| folder_error(&dir, &error))?;
         let env = self.run.world.env(self.app, &self.work.definition);
-        let done = self.command(&step, command, &dir, &env).await?;
+        let done = command::shell(&step, command, &dir, &env).await?;
         releases::keep_copy(&dir, &cache, cached).await.map_err(|error| folder_error(&cache, &error))?;
         Ok(done)
     }
@@ -232,7 +231,7 @@ impl<'a> Deploying<'a> {
             return Ok(Done::said(REUSED));
         }
         let env = self.run.world.env(self.app, &self.work.definition);
-        self.command(&step, command, &self.inside(), &env).await
+        command::shell(&step, command, &self.inside(), &env).await
     }
 
     async fn snapshot(&self, step: InStep) -> Result<Done, StepError> {
@@ -253,7 +252,7 @@ impl<'a> Deploying<'a> {
         }
         env.entry("PGCONNECT_TIMEOUT".into()).or_insert_with(|| "30".into());
         let command = Command::Exec(dump::arguments(database, &partial));
-        let result = self.run_child(&step, &command, folder, &env).await;
+        let result = command::run(&step, &command, folder, &env).await;
         let dumped = result.map_err(|error| {
             let _ = std::fs::remove_file(&partial);
             let where_to = if world.postgres.is_some() { "`postgres.url`" } else { "the PG* variables" };
@@ -277,7 +276,7 @@ impl<'a> Deploying<'a> {
         if world.postgres.is_none() && !env.contains_key("DATABASE_URL") {
             env.extend(world.environment.postgres.clone());
         }
-        self.command(&step, command, &self.dir(), &env).await
+        command::shell(&step, command, &self.dir(), &env).await
     }
 
     async fn roll(&self, step: InStep) -> Result<Done, StepError> {
@@ -360,74 +359,6 @@ impl<'a> Deploying<'a> {
             Observation::Absent | Observation::Rebooted | Observation::Unsupervised { .. } => false,
             Observation::OtherMachine { .. } | Observation::Silent { .. } => true,
         }
-    }
-
-    async fn command(
-        &self,
-        step: &InStep,
-        command: &str,
-        dir: &Path,
-        env: &BTreeMap<String, String>,
-    ) -> Result<Done, StepError> {
-        let output = self.run_child(step, &Command::Shell(command.to_owned()), dir, env).await?;
-        Ok(Done { output, ..Done::default() })
-    }
-
-    async fn run_child(
-        &self,
-        step: &InStep,
-        command: &Command,
-        dir: &Path,
-        env: &BTreeMap<String, String>,
-    ) -> Result<String, StepError> {
-        let log = self.log(step.step)?;
-        let task = Task { command, dir, env, log: &log, timeout: None, silence: None };
-        let record = |identities: child::Identities| async move {
-            let detail = json!({ "child": identities });
-            step.record(detail).await.map_err(|error| error.message.into())
-        };
-        let finished = child::run(&task, &self.leash(), record, |line| step.output(line)).await;
-        let finished = finished.map_err(|error| StepError::new(error.to_string()))?;
-        if finished.success() {
-            return Ok(finished.output);
-        }
-        let shown = match command {
-            Command::Shell(text) => text.lines().next().unwrap_or_default().to_owned(),
-            Command::Exec(argv) => argv.first().cloned().unwrap_or_default(),
-        };
-        let lines: Vec<&str> = finished.output.lines().collect();
-        let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
-        let help = match finished.ending {
-            Ending::Cancelled => None,
-            _ => Some(format!("the whole output is in {}", log.display())),
-        };
-        Err(StepError {
-            message: format!("`{}` {}", self.run.world.scrub.text(&shown), finished.ending),
-            evidence: evidence.collect(),
-            help,
-            output: finished.output,
-        })
-    }
-
-    fn leash(&self) -> Leash {
-        Leash {
-            guard: Leash::own_guard(),
-            lease: Some(self.run.lease_end.clone()),
-            cancel: self.run.control.cancel_switch(),
-            scrub: self.run.world.scrub.clone(),
-        }
-    }
-
-    fn log(&self, step: Step) -> Result<PathBuf, StepError> {
-        let log = self.run.world.folders.step_log(self.app, step.as_str());
-        let folder = log.parent().expect("a log is in a folder");
-        releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
-        // One file a step: the newest run's; the first command of a run starts it anew.
-        if log.exists() {
-            let old = log.with_extension("old.log");
-            std::fs::rename(&log, old).map_err(|error| folder_error(&log, &error))?;
-        }
-        Ok(log)
     }
 }
 

@@ -17,13 +17,15 @@ use crate::desired::{Definition, Front, Rollout};
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
 use crate::provider::supervise::client::{self as roll, RollError};
-use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Report};
+use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Refusal, Report};
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
 use crate::state::{Change, ForgeStatus};
 
 /// How long the end of the old replicas may take after their drain.
 const AFTER_DRAIN: Duration = Duration::from_secs(60);
+/// How long an earlier roll may go on draining.
+const BUSY: Duration = Duration::from_secs(15 * 60);
 /// How often a supervisor is asked for a roll's outcome.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -153,8 +155,13 @@ pub async fn teardown(
 
 async fn stop(step: &InStep, app: &AppName) -> Result<Done, StepError> {
     let home = &step.run.world.home;
-    let stopped = home.stop(app, step.run.lease.token, |report| say(step, &report)).await;
-    let done = stopped.map_err(|error| roll_error(&error, step))?;
+    let end = Instant::now() + BUSY;
+    let done = loop {
+        match home.stop(app, step.run.lease.token, |report| say(step, &report)).await {
+            Err(error) if busy(&error) && Instant::now() < end => wait(step).await?,
+            other => break other.map_err(|error| roll_error(&error, step))?,
+        }
+    };
     Ok(Done::said(match done.cut {
         0 => "stopped".to_owned(),
         cut => format!("stopped; {cut} connections were cut at the end of the drain"),
@@ -195,10 +202,18 @@ impl LiveRoll<'_> {
             timeout: self.rollout.timeout,
             drain: self.rollout.drain,
         };
-        let rolled = tokio::select! {
-            rolled = world.home.roll(self.app, order, |report| say(step, &report)) => rolled,
-            // Dropping the order gives the roll up unless traffic has moved; by key it is told which.
-            () = step.run.control.cancelled() => Err(RollError::Lost { moved: false }),
+        let end = Instant::now() + BUSY;
+        let rolled = loop {
+            let rolled = tokio::select! {
+                rolled = world.home.roll(self.app, order.clone(), |report| say(step, &report)) => rolled,
+                // Dropping the order gives the roll up unless traffic has moved; by key it is told
+                // which.
+                () = step.run.control.cancelled() => Err(RollError::Lost { moved: false }),
+            };
+            match rolled {
+                Err(error) if busy(&error) && Instant::now() < end => wait(step).await?,
+                other => break other,
+            }
         };
         let done = match rolled {
             Err(RollError::Lost { .. }) => self.settled(step, &key).await?,
@@ -247,6 +262,19 @@ impl LiveRoll<'_> {
             }
             sleep(LOOK).await;
         }
+    }
+}
+
+/// Whether the supervisor still finishes what a run before this one ordered.
+fn busy(error: &RollError) -> bool {
+    matches!(error, RollError::Refused(Refusal::Busy { .. }))
+}
+
+async fn wait(step: &InStep) -> Result<(), StepError> {
+    step.output("an earlier roll is being finished");
+    tokio::select! {
+        () = sleep(Duration::from_secs(1)) => step.run.alive(),
+        () = step.run.control.cancelled() => Err(StepError::new("cancelled before the new release was live")),
     }
 }
 

@@ -217,7 +217,7 @@ impl Applying<'_> {
                 },
                 Some(notice) = noticed.recv() => talker.alert(notice),
                 outcome = &mut applying => {
-                    while let Ok(event) = received.try_recv() {
+                    while let Some(event) = received.try_recv() {
                         talker.say(&event);
                     }
                     break outcome;

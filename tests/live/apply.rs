@@ -1,6 +1,7 @@
 //! `norn apply` from spec to running app, as users run it.
 
 mod crash;
+mod git;
 mod load;
 mod postgres;
 mod rename;

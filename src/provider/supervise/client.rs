@@ -126,7 +126,7 @@ impl Home {
         let place = self.place(app, true).map_err(|error| not_started(self.unusable(&error)))?;
         let digest = self.digest().await.map_err(|error| not_started(self.no_binary(&error)))?;
         let (seen, record) = self.look(app).await;
-        self.sweep_successor(app, &place).await?;
+        self.sweep_successor(app, &place, roll.fence).await?;
         let mut after = None;
         let mut seat = match seen {
             // One without a record cannot be relieved, only used.
@@ -144,7 +144,7 @@ impl Home {
             Observation::Silent { why } => return Err(not_started(why)),
         };
         if seat == Seat::Office {
-            after = self.make_way(app).await?;
+            after = self.make_way(app, roll.fence).await?;
             seat = if after.is_some() { Seat::Next } else { Seat::Office };
         }
         let executable = launch::copy(self.executable.clone(), digest, self.bin.clone()).await;
@@ -230,7 +230,7 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Done { cut: 0 }),
             Err(error) => return Err(not_started(self.unusable(&error))),
         };
-        self.sweep_successor(app, &place).await?;
+        self.sweep_successor(app, &place, fence).await?;
         match seen {
             Observation::Absent => return Ok(Done { cut: 0 }),
             Observation::Running(_) => {
@@ -365,8 +365,13 @@ impl Home {
     }
 
     /// Ends what a successor left that died before it had the office. One that lives was given up
-    /// by its client: it is about to end.
-    pub(super) async fn sweep_successor(&self, app: &AppName, place: &Place) -> Result<(), RollError> {
+    /// by its client and is about to end, or never had an order and is told to end.
+    pub(super) async fn sweep_successor(
+        &self,
+        app: &AppName,
+        place: &Place,
+        fence: u64,
+    ) -> Result<(), RollError> {
         let not_started = |why: String| RollError::NotStarted { app: app.clone(), why };
         let read = || Record::read(&place.record(Seat::Next)).ok().flatten();
         let end = Instant::now() + GIVEN_UP;
@@ -379,6 +384,8 @@ impl Home {
                 let pid = record.supervisor.pid;
                 return Err(not_started(format!("a newer supervisor (pid {pid}) is about to take over")));
             }
+            // One at work refuses, as it is busy.
+            let _busy = question(place, Seat::Next, Order::Stop { fence }).await;
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())

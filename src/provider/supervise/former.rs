@@ -47,7 +47,7 @@ impl Home {
     }
 
     /// Makes way for a first supervisor of `app`; returns the former name that one has to relieve.
-    pub(super) async fn make_way(&self, app: &AppName) -> Result<Option<AppName>, RollError> {
+    pub(super) async fn make_way(&self, app: &AppName, fence: u64) -> Result<Option<AppName>, RollError> {
         let not_started = |why: String| RollError::NotStarted { app: app.clone(), why };
         let Some(former) = self.former(app) else { return Ok(None) };
         let (seen, record) = self.look(&former).await;
@@ -56,7 +56,7 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(not_started(self.unusable(&error))),
         };
-        self.sweep_successor(&former, &place).await?;
+        self.sweep_successor(&former, &place, fence).await?;
         match seen {
             Observation::Running(_) => return Ok(Some(former)),
             Observation::Absent | Observation::Rebooted => {}

@@ -119,6 +119,25 @@ fn a_release_that_went_live_while_norn_died_is_recorded_and_not_made_again() {
 }
 
 #[test]
+fn what_a_dead_norn_ordered_is_finished_before_the_next_order() {
+    let port = free_port();
+    let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");
+    sandbox.ok("apply --yes");
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).expect("the front listens");
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+    sandbox.spec(&crate::support::web("web", port, "env: {VERSION: two}"));
+    let mut norn = sandbox.spawn("apply --yes");
+    until("traffic has moved", || get(port, "/").is_ok_and(|answer| answer.starts_with("two")));
+    norn.kill().expect("it is ours");
+    norn.wait().expect("it is ours");
+    sandbox.spec(&crate::support::web("web", port, "env: {VERSION: three}"));
+    sandbox.ok("apply --yes");
+    assert!(get(port, "/").expect("it serves").starts_with("three"));
+    assert_eq!(sandbox.processes().len(), 3);
+    sandbox.plan_is_empty();
+}
+
+#[test]
 fn a_second_interrupt_after_traffic_moved_records_what_serves() {
     let port = free_port();
     let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");

@@ -1,5 +1,8 @@
 //! What steps are given, keep and leave.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use crate::supervise::world::free_port;
 use crate::support::{Sandbox, exists, get, web};
 
@@ -97,31 +100,22 @@ fn caches_survive_builds_and_a_source_that_changed_is_noticed() {
         assert_eq!(ran.code, i32::from(fails), "{}", ran.err);
         assert_eq!(sandbox.read(".norn/cache/web/cached/count"), "x\n".repeat(round));
     }
+    // A build of another run writes into the source after this one's plan.
     sandbox.write("web/version", "4");
-    let mut norn = sandbox.command("plan --json");
-    let planned = norn.output().expect("norn starts");
-    assert!(planned.status.success());
-    // The build of another app writes into this one's source between plan and clone.
-    let writer = format!(
-        "  a-writer:\n    role: worker\n    path: ./writer\n    command: sleep 600\n    \
-         build: {{command: 'echo {} > {}/web/generated'}}\n",
-        "x",
-        sandbox.dir.path().display()
-    );
-    sandbox.write("writer/file", "");
-    let waits = web(
-        "web",
-        port,
-        "env: {VERSION: one}\nbuild: {command: 'echo y > ../../../../web/generated; exit 1'}\n",
-    );
-    sandbox.spec(&format!("{writer}{waits}"));
-    let ran = sandbox.fails("apply --yes --parallelism 1", 3);
-    assert!(
-        ran.err.contains("changed since the plan") || ran.err.contains("exited with code 1"),
-        "{}",
-        ran.err
-    );
+    let lock = "UPDATE norn_locks SET run = 'other', machine_id = 'elsewhere', \
+                expires_at = '2999-01-01T00:00:00.000000Z'";
+    sandbox.state().execute(lock, []).expect("the lock is held");
+    let mut apply = sandbox.command("apply --yes --lock-wait 60s");
+    let apply = apply.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("norn starts");
+    std::thread::sleep(Duration::from_secs(1));
+    sandbox.write("web/generated", "x");
+    sandbox.state().execute("UPDATE norn_locks SET run = NULL", []).expect("the lock is free");
+    let output = apply.wait_with_output().expect("it is ours");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("changed since the plan") && said.contains("build.ignore"), "{said}");
     assert!(get(port, "/").expect("it serves").starts_with("one"));
+    assert_eq!(sandbox.read(".norn/cache/web/cached/count"), "x\n".repeat(3));
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! The commands of steps: guarded, logged, and told of with their last words where they fail.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::Run;
+use super::deploy::folder_error;
+use super::events::StepError;
+use super::journal::{Done, InStep};
+use crate::provider::child::{self, Ending, Leash, Task};
+use crate::provider::releases;
+use crate::provider::supervise::protocol::Command;
+
+/// Runs a shell command of the spec.
+pub async fn shell(
+    step: &InStep,
+    command: &str,
+    dir: &Path,
+    env: &BTreeMap<String, String>,
+) -> Result<Done, StepError> {
+    let output = run(step, &Command::Shell(command.to_owned()), dir, env).await?;
+    Ok(Done { output, ..Done::default() })
+}
+
+/// Runs a command to its good end, and returns what it wrote.
+pub async fn run(
+    step: &InStep,
+    command: &Command,
+    dir: &Path,
+    env: &BTreeMap<String, String>,
+) -> Result<String, StepError> {
+    let log = log(step)?;
+    let task = Task { command, dir, env, log: &log, timeout: None, silence: None };
+    let record = |identities: child::Identities| async move {
+        let detail = json!({ "child": identities });
+        step.record(detail).await.map_err(|error| error.message.into())
+    };
+    let finished = child::run(&task, &leash(&step.run), record, |line| step.output(line)).await;
+    let finished = finished.map_err(|error| StepError::new(error.to_string()))?;
+    if finished.success() {
+        return Ok(finished.output);
+    }
+    let shown = match command {
+        Command::Shell(text) => text.lines().next().unwrap_or_default().to_owned(),
+        Command::Exec(argv) => argv.first().cloned().unwrap_or_default(),
+    };
+    let lines: Vec<&str> = finished.output.lines().collect();
+    let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
+    let help = match finished.ending {
+        Ending::Cancelled => None,
+        _ => Some(format!("the whole output is in {}", log.display())),
+    };
+    Err(StepError {
+        message: format!("`{}` {}", step.run.world.scrub.text(&shown), finished.ending),
+        evidence: evidence.collect(),
+        help,
+        output: finished.output,
+    })
+}
+
+/// What ends a command with its run.
+pub fn leash(run: &Run) -> Leash {
+    Leash {
+        guard: Leash::own_guard(),
+        lease: Some(run.lease_end.clone()),
+        cancel: run.control.cancel_switch(),
+        scrub: run.world.scrub.clone(),
+    }
+}
+
+/// The log of a step, begun anew; the one before is kept beside it.
+pub fn log(step: &InStep) -> Result<PathBuf, StepError> {
+    let log = step.run.world.folders.step_log(&step.address.name, step.step.as_str());
+    let folder = log.parent().expect("a log is in a folder");
+    releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
+    if log.exists() {
+        let old = log.with_extension("old.log");
+        std::fs::rename(&log, old).map_err(|error| folder_error(&log, &error))?;
+    }
+    Ok(log)
+}
