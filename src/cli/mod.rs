@@ -36,6 +36,11 @@ pub fn main() -> ExitCode {
             // `--help` and `--version` are no errors to clap, but come the same way.
             let exit = if error.use_stderr() { Exit::Error } else { Exit::Ok };
             let _ = error.print();
+            // Other tools follow a log with -f, which names the spec in every command of norn.
+            let typed: Vec<String> = std::env::args().skip(1).collect();
+            if typed.first().is_some_and(|word| word == "logs") && typed.iter().any(|word| word == "-f") {
+                Printer::new(None, false).alert("\n  tip: -F follows a log");
+            }
             return exit.into();
         }
     };

@@ -2,6 +2,15 @@
 
 use crate::sandbox::{Run, Sandbox, free_port, get};
 
+/// Whether `script` is missing, which makes terminals.
+fn no_terminal() -> bool {
+    let missing = std::process::Command::new("script").arg("--version").output().is_err();
+    if missing {
+        crate::support::skipped("asking at a terminal", "there is no `script` of util-linux");
+    }
+    missing
+}
+
 /// norn at a terminal of its own, whose keys are its standard input.
 fn at_terminal(sandbox: &Sandbox, arguments: &str) -> Run {
     let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_norn"));
@@ -42,6 +51,9 @@ fn the_command_to_use_is_the_one_that_was_typed() {
 
 #[test]
 fn at_a_terminal_the_user_is_asked_once() {
+    if no_terminal() {
+        return;
+    }
     let port = free_port();
     let sandbox = Sandbox::hello(port);
     let mut no = at_terminal(&sandbox, "apply").start();
@@ -70,7 +82,30 @@ fn at_a_terminal_the_user_is_asked_once() {
 }
 
 #[test]
+fn a_plan_that_is_out_of_date_is_asked_for_again() {
+    if no_terminal() {
+        return;
+    }
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    let mut asked = at_terminal(&sandbox, "apply").start();
+    asked.until("[y/N]");
+    sandbox.norn("apply --yes --target forge/hello").ok();
+    asked.write("y\n");
+    asked.until("here is the new plan");
+    asked.until("Plan: 1 to deploy.");
+    assert!(get(port, "/").is_err(), "nothing is done before the second answer");
+    asked.write("y\n");
+    let asked = asked.end();
+    assert_eq!(asked.code, Some(0), "{}", asked.all());
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+}
+
+#[test]
 fn ctrl_c_and_ctrl_d_at_the_question_are_a_no() {
+    if no_terminal() {
+        return;
+    }
     let sandbox = Sandbox::hello(free_port());
     for key in ["\u{3}", "\u{4}"] {
         let mut asked = at_terminal(&sandbox, "apply").start();

@@ -35,9 +35,15 @@ fn every_command_has_its_help() {
 fn slips_are_errors_with_a_hint() {
     let sandbox = Sandbox::new();
     let mut text = String::new();
-    for line in
-        ["", "aply", "plan --traget web", "plan --ref web", "apply --lock-wait soon", "status Web_App"]
-    {
+    for line in [
+        "",
+        "aply",
+        "plan --traget web",
+        "plan --ref web",
+        "apply --lock-wait soon",
+        "status Web_App",
+        "logs web -f",
+    ] {
         text += &format!("=== norn {line}\n{}", sandbox.norn(line).exits(1).redacted());
     }
     snapshot::check("slips", &text);
