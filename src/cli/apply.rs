@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::args::{Apply, Doing, Global};
-use super::ask::{Question, ask};
+use super::ask::{Agreed, Question, ask};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan::Made;
@@ -96,8 +96,35 @@ struct Applying<'a> {
     desired: Desired,
 }
 
+/// How far a plan came before anything is done.
+enum Step {
+    /// There is nothing to do.
+    Ended(Exit),
+    Agreed {
+        made: Box<Made>,
+        how: Agreed,
+    },
+}
+
 impl Applying<'_> {
     async fn run(self) -> Result<Exit, Failure> {
+        loop {
+            let (made, agreed) = match self.agree().await? {
+                Step::Ended(exit) => return Ok(exit),
+                Step::Agreed { made, how } => (made, how),
+            };
+            match self.under_lock(*made).await {
+                // Who sits at a terminal can look at the new plan at once.
+                Err(failure) if failure.exit == Exit::Outdated && agreed == Agreed::AtTerminal => {
+                    self.printer.alert(&format!("{}: here is the new plan", failure.message));
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Shows the plan, and gets the user's word for it.
+    async fn agree(&self) -> Result<Step, Failure> {
         let selection = &self.options.selection;
         let made = Made::new(self.project, self.desired.clone(), selection, &self.plan_options).await?;
         let output = &self.options.output;
@@ -110,13 +137,12 @@ impl Applying<'_> {
         }
         if made.plan.is_empty() && made.settles == 0 {
             self.finished("unchanged");
-            return Ok(Exit::Ok);
+            return Ok(Step::Ended(Exit::Ok));
         }
         self.refuse_blocked(&made)?;
-        if !made.plan.is_empty() {
-            self.ask(&made)?;
-        }
-        self.under_lock(made).await
+        // What a dead run left is settled without a question.
+        let how = if made.plan.is_empty() { Agreed::Beforehand } else { self.ask(&made)? };
+        Ok(Step::Agreed { made: Box::new(made), how })
     }
 
     fn show(&self, made: &Made) {
@@ -152,7 +178,7 @@ impl Applying<'_> {
     }
 
     /// The user's word, as the plan's weight asks for it.
-    fn ask(&self, made: &Made) -> Result<(), Failure> {
+    fn ask(&self, made: &Made) -> Result<Agreed, Failure> {
         let stage = self.project.stage.as_ref().map(ToString::to_string);
         ask(&Question {
             command: &self.request.command(),

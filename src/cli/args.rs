@@ -89,6 +89,11 @@ pub enum Command {
     /// Print the merged spec, each value with its place
     Spec,
 
+    /// Look after the state
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS)]
     Completions { shell: clap_complete::Shell },
@@ -106,6 +111,12 @@ pub enum Command {
         #[arg(last = true)]
         program: Vec<OsString>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Bring a state that an older norn wrote, or Norn v1, to this version
+    Upgrade,
 }
 
 const VALIDATE: &str = "\
@@ -141,7 +152,7 @@ Examples:
 
 const LOGS: &str = "\
 Examples:
-  norn logs web -F                 what the app web writes, as it comes
+  norn logs web -f                 what the app web writes, as it comes
   norn logs web --step build       what its newest build wrote";
 
 const COMPLETIONS: &str = "\
@@ -323,7 +334,7 @@ pub struct History {
 pub struct Logs {
     /// Whose logs
     pub app: AppName,
-    /// Go on printing what comes
+    /// Go on printing what comes; here -f does so too
     #[arg(short = 'F', long)]
     pub follow: bool,
     /// What a step of the newest deploy wrote, such as build

@@ -19,15 +19,23 @@ pub struct Question<'a> {
     pub said: &'a Doing,
 }
 
+/// How the user agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreed {
+    AtTerminal,
+    /// By an option, or there was nothing to ask.
+    Beforehand,
+}
+
 /// Returns once the user agreed.
 ///
 /// # Errors
 /// Without a terminal, the command that needs no question; at one, that the answer was no.
-pub fn ask(question: &Question<'_>) -> Result<(), Failure> {
+pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
     let Question { command, name, destroys, protected, said } = *question;
     let weighty = destroys > 0 || protected;
     if said.yes && (!weighty || said.confirm.as_deref() == Some(name)) {
-        return Ok(());
+        return Ok(Agreed::Beforehand);
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let why = match (destroys, protected) {
@@ -51,7 +59,7 @@ pub fn ask(question: &Question<'_>) -> Result<(), Failure> {
     let yes =
         if weighty { answer == name } else { ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()) };
     if yes {
-        Ok(())
+        Ok(Agreed::AtTerminal)
     } else {
         Err(Failure::new("nothing was applied: you did not say yes").exit(Exit::Cancelled))
     }

@@ -12,35 +12,32 @@ mod plan;
 mod project;
 mod schema;
 mod show_spec;
+mod state;
 mod status;
 mod supervise;
 mod talker;
 mod validate;
 mod workspace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use apply::Request;
-use args::{Apply, Args, Command, Destroy, Output, Restart, Selection};
+use args::{Apply, Args, Command, Destroy, Output, Restart, Selection, StateCommand};
 pub use failure::{Exit, Failure};
 
 use crate::render::Printer;
 
 /// Runs norn with the arguments of this process.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::try_parse_from(typed(std::env::args_os().collect())) {
         Ok(args) => args,
         Err(error) => {
             // `--help` and `--version` are no errors to clap, but come the same way.
             let exit = if error.use_stderr() { Exit::Error } else { Exit::Ok };
             let _ = error.print();
-            // Other tools follow a log with -f, which names the spec in every command of norn.
-            let typed: Vec<String> = std::env::args().skip(1).collect();
-            if typed.first().is_some_and(|word| word == "logs") && typed.iter().any(|word| word == "-f") {
-                Printer::new(None, false).alert("\n  tip: -F follows a log");
-            }
             return exit.into();
         }
     };
@@ -83,6 +80,7 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
             printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Ok)
         }
+        Command::State { command: StateCommand::Upgrade } => state::upgrade(global, printer),
         Command::Man { folder } => man(folder, printer),
         Command::Version => {
             version(global.json, printer);
@@ -93,6 +91,22 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
         Command::Supervise(options) => supervise::run(options),
         Command::Guard { .. } => unreachable!("the guard has its own way out"),
     }
+}
+
+/// What was typed. In every command `-f` names the spec, but behind `logs` it follows, as everywhere.
+fn typed(mut words: Vec<OsString>) -> Vec<OsString> {
+    let named = ["-f", "--file", "--stage", "--state", "--env-file"];
+    let mut at = 1;
+    while words.get(at).is_some_and(|word| word.to_string_lossy().starts_with('-')) {
+        let takes_a_value = named.iter().any(|name| words[at] == *name);
+        at += if takes_a_value { 2 } else { 1 };
+    }
+    if words.get(at).is_some_and(|word| word == "logs") {
+        for word in words.iter_mut().skip(at + 1).filter(|word| *word == "-f") {
+            *word = "--follow".into();
+        }
+    }
+    words
 }
 
 /// The async runtime of commands that wait for something; pure commands need none.

@@ -10,6 +10,7 @@ mod help;
 mod init;
 mod input;
 mod looking;
+mod run;
 mod sandbox;
 mod secrets;
 mod snapshot;
