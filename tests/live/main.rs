@@ -4,6 +4,8 @@ mod apply;
 mod child;
 mod git_server;
 mod local;
+#[path = "../support/mod.rs"]
+mod shared;
 mod source;
 mod supervise;
 mod support;

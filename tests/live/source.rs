@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::git_server;
+use crate::shared::skipped;
 
 /// A folder with its own home, where git knows no configuration but what a test gives it.
 pub struct Site {
@@ -276,7 +277,7 @@ async fn over_ssh_both_spellings_work_and_nobody_is_asked() {
     let commit = site.repository("app");
     fs::create_dir(site.path("ssh")).expect("a folder");
     let Some(sshd) = git_server::sshd(&site.path("ssh")) else {
-        eprintln!("SKIPPED: no sshd is installed");
+        skipped("sources over ssh", "no sshd is installed");
         return;
     };
     let path = site.url("app");
@@ -332,7 +333,7 @@ async fn files_in_lfs_are_fetched_or_their_absence_is_an_error() {
             true
         }
         Err(_) => {
-            eprintln!("SKIPPED in part: git-lfs is not installed");
+            skipped("sources with large files", "git-lfs is not installed");
             site.write("app/.gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
             false
         }

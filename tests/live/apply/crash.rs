@@ -256,7 +256,7 @@ fn a_supervisor_that_was_killed_shows_as_drift_and_is_replaced() {
     supervisor.iter().copied().for_each(kill);
     until("it is gone", || sandbox.processes_of(" supervise ").is_empty());
     let plan = sandbox.fails("plan --detailed-exitcode", 2).out;
-    assert!(plan.contains("the supervisor is gone"), "{plan}");
+    assert!(plan.contains("its supervisor is gone"), "{plan}");
     sandbox.ok("apply --yes");
     assert!(get(port, "/").expect("it serves").starts_with("one"));
     assert_eq!(sandbox.processes().len(), 3, "the processes it left were ended");

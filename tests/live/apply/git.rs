@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::git_server;
+use crate::shared::skipped;
 use crate::supervise::world::{SERVER, free_port, interpreter};
 use crate::support::{Sandbox, get};
 
@@ -59,7 +60,7 @@ fn the_commit_asked_for_is_what_serves_over_every_transport() {
             sandbox.env.insert("GIT_SSH_COMMAND".into(), sshd.command.clone());
             urls.push(format!("ssh://{}@127.0.0.1:{}{bare}", sshd.user, sshd.port));
         }
-        None => println!("SKIPPED over ssh: no sshd is installed (apt-get install openssh-server)"),
+        None => skipped("norn apply over ssh", "no sshd is installed"),
     }
     for url in &urls {
         sandbox.git("served/app.git", &format!("update-ref refs/heads/main {}", commits[0]));
