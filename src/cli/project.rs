@@ -116,8 +116,13 @@ impl Project {
             self.root.folder.join(&file.folder).join(name)
         });
         let kept = [".norn", "snapshots"].map(|name| self.root.folder.join(name));
-        let state = [self.folders.norn.clone(), self.place.path.clone()];
-        files.chain(kept).chain(state).collect()
+        // SQLite writes beside the file while a command is at work.
+        let state = ["", "-wal", "-shm", "-journal"].map(|end| {
+            let mut path = self.place.path.clone().into_os_string();
+            path.push(end);
+            PathBuf::from(path)
+        });
+        files.chain(kept).chain([self.folders.norn.clone()]).chain(state).collect()
     }
 
     /// What the first line of a plan says of the state.
