@@ -198,7 +198,7 @@ impl<'a> Deploying<'a> {
                 Ok(Done::said(format!("copied {folder} at {version}")))
             }
             Source::Git { url, reference, path } => {
-                let repo = world.repo(url, Some(reference.as_str()), path.as_deref());
+                let repo = world.repo(self.app, url, Some(reference.as_str()), path.as_deref());
                 let commit = self.work.commit.parse().expect("the plan holds a full commit");
                 let log = self.log(Step::Clone)?;
                 let leash = self.leash();

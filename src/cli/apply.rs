@@ -378,7 +378,7 @@ async fn listen(control: Control, notices: mpsc::UnboundedSender<&'static str>) 
 
 /// A secret that is too short to be found in a log is told of once.
 fn warn_of_short_secrets(desired: &Desired, printer: Printer) {
-    for (app, values) in &desired.values.0 {
+    for (app, values) in desired.values.by_app() {
         for (name, value) in values {
             let secret = desired.apps[app].definition.secrets.contains(name);
             if secret && value.expose().trim().len() < SHORTEST {

@@ -44,8 +44,11 @@ pub fn from_spec(
         } else {
             let mut reader =
                 AppReader { document, staged, project, name, written, variable, problems: &mut problems };
-            let (app, app_values) = reader.read();
-            values.0.insert(name.clone(), app_values);
+            let (mut app, app_values) = reader.read();
+            values.insert(name.clone(), app_values);
+            if let Source::Git { url, .. } = &mut app.source {
+                *url = values.keep_login(name, url);
+            }
             apps.insert(name.clone(), app);
         }
     }
