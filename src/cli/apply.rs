@@ -257,7 +257,10 @@ impl Applying<'_> {
         let mut failure = Failure::new("what is there changed since the plan was shown").exit(Exit::Outdated);
         failure.details =
             moved.iter().map(|address| format!("{address} is not as planned any more")).collect();
-        Err(failure.help("nothing was applied: run `norn apply` again and look at the new plan"))
+        Err(failure.help(format!(
+            "nothing was applied: run `norn {}` again and look at the new plan",
+            self.request.command()
+        )))
     }
 
     async fn world(&self) -> Result<World, Failure> {
@@ -289,7 +292,8 @@ impl Applying<'_> {
             (Exit::Partly, "partly")
         };
         self.finished(result);
-        let text = summary::text(outcome, &urls(made, outcome), self.printer.err_color);
+        let command = format!("norn {}", self.request.command());
+        let text = summary::text(outcome, &command, &urls(made, outcome), self.printer.err_color);
         if outcome.succeeded() {
             self.printer.talk(&text)
         } else {

@@ -26,7 +26,8 @@ fn a_state_in_the_folder_of_an_app_is_no_part_of_its_source() {
     sandbox.norn("apply --yes --state mine.db").ok();
     sandbox.norn("plan --detailed-exitcode --state mine.db").exits(0);
     let releases = fs::read_dir(sandbox.path("mine.db.d/releases/hello")).expect("it was released");
-    let mut files = releases.flat_map(|release| fs::read_dir(release.expect("it is listed").path())).flatten();
+    let mut files =
+        releases.flat_map(|release| fs::read_dir(release.expect("it is listed").path())).flatten();
     let of_state = |name: String| name.starts_with("mine.db");
     assert!(!files.any(|file| of_state(file.expect("it is listed").file_name().to_string_lossy().into())));
 }
