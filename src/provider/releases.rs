@@ -58,7 +58,8 @@ pub fn sweep(releases: &Path, cache: &Path, cached: &[String]) -> io::Result<usi
 pub fn lend(cache: &Path, workshop: &Path, cached: &[String]) -> io::Result<()> {
     for path in cached {
         let (from, to) = (cache.join(path), workshop.join(path));
-        if from.is_dir() && !to.exists() {
+        let straight = without_links(cache, path) && without_links(workshop, path);
+        if straight && from.is_dir() && !to.exists() {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent)?;
             }
@@ -75,7 +76,8 @@ pub fn lend(cache: &Path, workshop: &Path, cached: &[String]) -> io::Result<()> 
 pub fn put_back(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<()> {
     for path in cached {
         let (from, to) = (workshop.join(path), cache.join(path));
-        if from.is_dir() && !to.exists() {
+        let straight = without_links(workshop, path) && without_links(cache, path);
+        if straight && from.is_dir() && !to.exists() {
             if let Some(parent) = to.parent() {
                 private_folder(parent)?;
             }
@@ -92,7 +94,7 @@ pub fn put_back(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<
 pub async fn keep_copy(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<()> {
     for path in cached {
         let from = workshop.join(path);
-        if !from.is_dir() {
+        if !without_links(workshop, path) || !without_links(cache, path) || !from.is_dir() {
             continue;
         }
         let to = cache.join(path);
@@ -212,6 +214,16 @@ pub fn stays_inside(folder: &Path, path: &Path) -> bool {
         && real(folder).zip(real(&folder.join(path))).is_some_and(|(folder, path)| path.starts_with(folder))
 }
 
+/// Whether no part of `path` below `folder` is a link: code may bring one that leads anywhere, and
+/// what is cached is moved.
+fn without_links(folder: &Path, path: &str) -> bool {
+    let mut walked = folder.to_owned();
+    Path::new(path).components().all(|part| {
+        walked.push(part);
+        !walked.is_symlink()
+    })
+}
+
 fn flat(path: &str) -> String {
     path.replace('/', "-")
 }
@@ -243,6 +255,23 @@ mod tests {
         // The run died here: the next one finds the workshop.
         assert_eq!(sweep(&releases, &cache, &cached).expect("swept"), 1);
         assert!(cache.join("target/x").exists() && !shop.exists());
+    }
+
+    #[tokio::test]
+    async fn a_cache_behind_a_link_of_the_code_is_left_where_it_is() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let (cache, shop, out) =
+            (temp.path().join("cache"), temp.path().join("shop"), temp.path().join("out"));
+        for folder in [cache.join("link/lent"), shop.clone(), out.join("own")] {
+            fs::create_dir_all(folder).expect("made");
+        }
+        std::os::unix::fs::symlink(&out, shop.join("link")).expect("linked");
+        let cached = ["link", "link/own", "link/lent"].map(str::to_owned);
+        lend(&cache, &shop, &cached).expect("nothing to lend");
+        keep_copy(&shop, &cache, &cached).await.expect("nothing to keep");
+        put_back(&shop, &cache, &cached).expect("nothing to put back");
+        assert!(out.join("own").is_dir() && !out.join("lent").exists());
+        assert!(cache.join("link/lent").is_dir() && !cache.join("link/own").exists());
     }
 
     #[test]
