@@ -70,6 +70,20 @@ fn at_a_terminal_the_user_is_asked_once() {
 }
 
 #[test]
+fn files_that_change_while_the_question_stands_are_not_deployed() {
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    let mut asked = at_terminal(&sandbox, "apply").start();
+    asked.until("[y/N]");
+    sandbox.write("greeting.txt", "two");
+    asked.write("y\n");
+    let asked = asked.end();
+    assert_eq!(asked.code, Some(3), "{}", asked.all());
+    asked.prints("changed since the plan");
+    assert!(get(port, "/").is_err());
+}
+
+#[test]
 fn ctrl_c_and_ctrl_d_at_the_question_are_a_no() {
     let sandbox = Sandbox::hello(free_port());
     for key in ["\u{3}", "\u{4}"] {
