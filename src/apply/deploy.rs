@@ -148,12 +148,17 @@ impl<'a> Deploying<'a> {
             .map_err(|error| folder_error(&self.folder, &error))
     }
 
+    /// Where in its source the app is.
+    fn inner(&self) -> PathBuf {
+        match &self.work.source {
+            Source::Git { path: Some(path), .. } => PathBuf::from(path),
+            Source::Git { path: None, .. } | Source::Local { .. } => PathBuf::new(),
+        }
+    }
+
     /// The app's folder in the workshop.
     fn inside(&self) -> PathBuf {
-        match &self.work.source {
-            Source::Git { path: Some(path), .. } => self.workshop.join(path),
-            Source::Git { path: None, .. } | Source::Local { .. } => self.workshop.clone(),
-        }
+        self.workshop.join(self.inner())
     }
 
     /// The app's folder in the release.
@@ -168,11 +173,11 @@ impl<'a> Deploying<'a> {
         if self.made {
             return Ok(Done::said(REUSED));
         }
-        let (releases, cached) = (all.clone(), self.work.build.cache.clone());
+        let (releases, cached, inner) = (all.clone(), self.work.build.cache.clone(), self.inner());
         let prepared = blocking(move || {
             releases::private_folder(&releases)?;
             releases::private_folder(&cache)?;
-            releases::sweep(&releases, &cache, &cached)
+            releases::sweep(&releases, &cache, &cached, &inner)
         });
         prepared.await.map_err(|error| folder_error(&all, &error))?;
         match &self.work.source {
@@ -197,7 +202,7 @@ impl<'a> Deploying<'a> {
                 Ok(Done::said(format!("copied {folder} at {version}")))
             }
             Source::Git { url, reference, path } => {
-                let repo = world.repo(url, Some(reference.as_str()), path.as_deref());
+                let repo = world.repo(self.app, url, Some(reference.as_str()), path.as_deref());
                 let commit = self.work.commit.parse().expect("the plan holds a full commit");
                 let log = command::log(&step)?;
                 let leash = command::leash(self.run);
@@ -309,11 +314,11 @@ impl<'a> Deploying<'a> {
     async fn cleanup(&self, _: InStep) -> Result<Done, StepError> {
         let folders = &self.run.world.folders;
         let (all, cache) = (folders.releases(self.app), folders.cache(self.app));
-        let (cached, own) = (self.work.build.cache.clone(), self.folder.clone());
+        let (cached, inner, own) = (self.work.build.cache.clone(), self.inner(), self.folder.clone());
         let swept = blocking({
             let all = all.clone();
             move || {
-                let mut swept = releases::sweep(&all, &cache, &cached)?;
+                let mut swept = releases::sweep(&all, &cache, &cached, &inner)?;
                 for folder in releases::attempts(&all)? {
                     if folder != own && !machine::works_in(&folder) {
                         releases::remove_attempt(&folder)?;

@@ -153,8 +153,8 @@ impl World {
     }
 
     /// The repository of an app; a path is taken from the root file's folder.
-    pub fn repo(&self, url: &str, reference: Option<&str>, path: Option<&str>) -> Repo {
-        repo(&self.root, url, reference, path)
+    pub fn repo(&self, app: &AppName, url: &str, reference: Option<&str>, path: Option<&str>) -> Repo {
+        repo(&self.root, self.values.url(app, url), reference, path)
     }
 }
 

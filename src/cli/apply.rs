@@ -54,7 +54,11 @@ pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer)
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let variables = Variables::read(global)?;
-        let desired = project.desired(&variables, printer)?;
+        // What is torn down needs no values: a run without them must be able to take it away.
+        let desired = match request {
+            Request::Destroy => project.desired_without_values(),
+            Request::Apply | Request::Restart(_) => project.desired(&variables, printer)?,
+        };
         project.warn(printer);
         facts::warn_of_shallow(&project, &desired, printer).await?;
         warn_of_short_secrets(&desired, printer);
@@ -284,7 +288,10 @@ impl Applying<'_> {
         let mut failure = Failure::new("what is there changed since the plan was shown").exit(Exit::Outdated);
         failure.details =
             moved.iter().map(|address| format!("{address} is not as planned any more")).collect();
-        Err(failure.help("nothing was applied: run `norn apply` again and look at the new plan"))
+        Err(failure.help(format!(
+            "nothing was applied: run `norn {}` again and look at the new plan",
+            self.request.command()
+        )))
     }
 
     async fn world(&self) -> Result<World, Failure> {
@@ -316,7 +323,8 @@ impl Applying<'_> {
             (Exit::Partly, "partly")
         };
         self.finished(result);
-        let text = summary::text(outcome, &urls(made, outcome), self.printer.err_color);
+        let command = format!("norn {}", self.request.command());
+        let text = summary::text(outcome, &command, &urls(made, outcome), self.printer.err_color);
         if outcome.succeeded() {
             self.printer.talk(&text)
         } else {
@@ -402,7 +410,7 @@ async fn listen(control: Control, notices: mpsc::UnboundedSender<&'static str>) 
 
 /// A secret that is too short to be found in a log is told of once.
 fn warn_of_short_secrets(desired: &Desired, printer: Printer) {
-    for (app, values) in &desired.values.0 {
+    for (app, values) in desired.values.by_app() {
         for (name, value) in values {
             let secret = desired.apps[app].definition.secrets.contains(name);
             if secret && value.expose().trim().len() < SHORTEST {

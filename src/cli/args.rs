@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use super::failure::Failure;
 use crate::plan::select::Selector;
 use crate::spec::name::{AppName, StageName};
 use crate::spec::value::TimeSpan;
@@ -30,7 +31,7 @@ pub struct Global {
     pub file: Option<PathBuf>,
     /// The stage of the spec
     #[arg(long, global = true, env = "NORN_STAGE", hide_env_values = true, value_name = "NAME")]
-    pub stage: Option<StageName>,
+    pub stage: Option<String>,
     /// The SQLite file of the state, instead of what the spec says
     #[arg(long, global = true, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -52,6 +53,18 @@ pub struct Global {
 }
 
 impl Global {
+    /// The stage that was named; an empty variable, as CI often has, names none.
+    pub fn stage(&self) -> Result<Option<StageName>, Failure> {
+        let named = self.stage.as_deref().filter(|name| !name.is_empty());
+        let parsed = named.map(|name| {
+            name.parse().map_err(|error| {
+                Failure::new(format!("`{name}` is no name of a stage: {error}"))
+                    .help("name a stage of the spec with --stage or NORN_STAGE")
+            })
+        });
+        parsed.transpose()
+    }
+
     /// What the user said of colour, if anything.
     pub fn color(&self) -> Option<bool> {
         let off = self.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

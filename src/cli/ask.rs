@@ -43,6 +43,10 @@ pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
             (0, true) => format!("stage `{name}` is protected"),
             (n, _) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
         };
+        let why = match &said.confirm {
+            Some(other) if weighty && other != name => format!("{why} and `{other}` is not `{name}`"),
+            _ => why,
+        };
         let confirm = weighty.then_some(name);
         let typed = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         return Err(Failure::new(format!("{why}, so nothing was applied"))
@@ -61,7 +65,11 @@ pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
     if yes {
         Ok(Agreed::AtTerminal)
     } else {
-        Err(Failure::new("nothing was applied: you did not say yes").exit(Exit::Cancelled))
+        let why = match answer {
+            typed if weighty && !typed.is_empty() => format!("you typed `{typed}`, not `{name}`"),
+            _ => "you did not say yes".to_owned(),
+        };
+        Err(Failure::new(format!("nothing was applied: {why}")).exit(Exit::Cancelled))
     }
 }
 

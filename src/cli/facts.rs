@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::project::Project;
 use crate::address::Kind;
 use crate::apply::world;
-use crate::desired::{App, Desired, GitRef, Source};
+use crate::desired::{App, Desired, GitRef, Source, Values};
 use crate::plan::{Facts, Running, SourceFact};
 use crate::provider::source::{self, Git, GitError, local};
 use crate::provider::supervise::client::{Home, Observation};
@@ -97,6 +97,7 @@ pub async fn gather(
         skip: project.skip(),
         cache: std::env::temp_dir(),
         slots: Semaphore::new(AT_ONCE),
+        values: desired.values.clone(),
         offline,
     });
     let mut tasks = JoinSet::new();
@@ -127,9 +128,12 @@ pub async fn gather(
             n => format!("the sources of {n} apps cannot be looked up"),
         });
         failure.details = failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        return Err(
-            failure.help("nothing was changed; with --offline norn plans from what the state saw last")
-        );
+        let remote = |name: &AppName| matches!(desired.apps[name].source, Source::Git { .. });
+        return Err(failure.help(if failures.keys().any(remote) {
+            "nothing was changed; with --offline norn plans from what the state saw last"
+        } else {
+            "nothing was changed; check the `path` of the app in the spec"
+        }));
     }
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     let releases = records
@@ -171,6 +175,7 @@ struct Look {
     skip: Vec<PathBuf>,
     cache: PathBuf,
     slots: Semaphore,
+    values: Values,
     offline: bool,
 }
 
@@ -206,6 +211,7 @@ impl Look {
                     GitRef::Branch(name) => format!("refs/heads/{name}"),
                     GitRef::Any(name) => name.clone(),
                 };
+                let url = self.values.url(&app.name, url);
                 let repo = world::repo(&self.root, url, Some(&name), path.as_deref());
                 let commit = source::resolve(&self.git, &repo, &self.cache).await;
                 commit

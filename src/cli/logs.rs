@@ -121,18 +121,21 @@ fn tail(path: &Path, lines: usize) -> io::Result<(String, u64)> {
     let mut file = File::open(path)?;
     let end = file.metadata()?.len();
     let mut start = end;
-    let mut bytes = Vec::new();
+    // The last first.
+    let mut chunks: Vec<Vec<u8>> = Vec::new();
+    let mut newlines = 0;
     // One newline more than lines: the first of them may be cut.
-    while start > 0 && bytes.iter().filter(|byte| **byte == b'\n').count() <= lines {
+    while start > 0 && newlines <= lines {
         let from = start.saturating_sub(CHUNK);
         let mut chunk = vec![0; usize::try_from(start - from).unwrap_or(0)];
         file.seek(SeekFrom::Start(from))?;
         file.read_exact(&mut chunk)?;
-        chunk.extend(bytes);
-        bytes = chunk;
+        newlines += chunk.iter().filter(|byte| **byte == b'\n').count();
+        chunks.push(chunk);
         start = from;
     }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    chunks.reverse();
+    let text = String::from_utf8_lossy(&chunks.concat()).into_owned();
     let skip = text.lines().count().saturating_sub(lines);
     let kept: Vec<&str> = text.lines().skip(skip).collect();
     Ok((kept.join("\n"), end))

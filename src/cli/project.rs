@@ -34,6 +34,8 @@ pub struct Project {
     pub store: Arc<dyn Store>,
     /// The stage with its references as they are spelled.
     plain: Staged,
+    /// The files of `--env-file`; absolute.
+    env_files: Vec<PathBuf>,
 }
 
 /// Where the state is, and who said so.
@@ -74,10 +76,11 @@ impl Project {
         }
         let project = staged.project.as_ref().expect("a spec without problems is read").project.clone();
         let scope = Scope { project, stage: stage.clone() };
+        let env_files = global.env_file.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
-        Ok(Self { root, document, stage, scope, place, folders, store, plain: staged })
+        Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
     }
 
     /// What should exist, with every reference resolved.
@@ -103,6 +106,13 @@ impl Project {
             .map_err(|problems| workspace::refuse(&problems, &self.document, printer))
     }
 
+    /// What should exist, with references as they are spelled: enough to take it away.
+    pub fn desired_without_values(&self) -> Desired {
+        let anything = |_: &str| Some(String::new());
+        desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &anything)
+            .expect("with every variable set, nothing is missing")
+    }
+
     /// Tells what the spec has that deserves a word, before anything is planned.
     pub fn warn(&self, printer: Printer) {
         if !self.plain.problems.is_empty() {
@@ -122,8 +132,14 @@ impl Project {
             self.root.folder.join(&file.folder).join(name)
         });
         let kept = [".norn", "snapshots"].map(|name| self.root.folder.join(name));
-        let state = [self.folders.norn.clone(), self.place.path.clone()];
-        files.chain(kept).chain(state).collect()
+        // SQLite writes beside the file while a command is at work.
+        let state = ["", "-wal", "-shm", "-journal"].map(|end| {
+            let mut path = self.place.path.clone().into_os_string();
+            path.push(end);
+            PathBuf::from(path)
+        });
+        let values = self.env_files.iter().cloned();
+        files.chain(kept).chain([self.folders.norn.clone()]).chain(state).chain(values).collect()
     }
 
     /// What the first line of a plan says of the state.
@@ -185,8 +201,7 @@ fn places(
     staged: &Staged,
     stage: Option<&StageName>,
 ) -> Result<(StatePlace, Folders), Failure> {
-    let beside = root.folder.ancestors().map(|above| above.join(".norn")).find(|folder| folder.is_dir());
-    let norn = beside.unwrap_or_else(|| root.folder.join(".norn"));
+    let norn = root.folder.join(".norn");
     let default = match stage {
         Some(stage) => norn.join("stages").join(stage.as_str()),
         None => norn.clone(),

@@ -62,7 +62,7 @@ fn check(
     variables: Option<&Variables>,
 ) -> Result<(Vec<Problem>, Vec<StageName>), Failure> {
     let mut found = document.problems.clone();
-    let stages = match &global.stage {
+    let stages = match global.stage()? {
         Some(_) if !document.failed() => workspace::choose_stage(global, document)?.into_iter().collect(),
         _ => document.stages(),
     };

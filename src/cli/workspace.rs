@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::args::Global;
@@ -93,7 +94,7 @@ impl Variables {
     pub fn read(global: &Global) -> Result<Self, Failure> {
         let mut all = BTreeMap::new();
         for path in &global.env_file {
-            let text = fs::read_to_string(path)
+            let text = read_bounded(path)
                 .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
             for (index, line) in text.lines().enumerate() {
                 let line = line.trim();
@@ -166,11 +167,22 @@ fn unquote(value: &str) -> Option<&str> {
     }
 }
 
+/// The text of a file of variables, which no device can fill the memory with.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    const MOST: u64 = 1 << 20;
+    let mut text = String::new();
+    fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST {
+        return Err(io::Error::other("it has more than 1 MiB"));
+    }
+    Ok(text)
+}
+
 /// The stage of the document that a command is about.
 pub fn choose_stage(global: &Global, document: &Document) -> Result<Option<StageName>, Failure> {
     let stages = document.stages();
     let listed = || stages.iter().map(StageName::as_str).collect::<Vec<_>>().join(", ");
-    match global.stage.clone().or_else(|| document.default_stage()) {
+    match global.stage()?.or_else(|| document.default_stage()) {
         Some(stage) if stages.contains(&stage) => Ok(Some(stage)),
         Some(stage) if stages.is_empty() => Err(Failure::new(format!("the spec has no stage `{stage}`"))
             .help("it has no stages at all: leave --stage (or NORN_STAGE) out")),

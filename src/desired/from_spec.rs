@@ -44,8 +44,11 @@ pub fn from_spec(
         } else {
             let mut reader =
                 AppReader { document, staged, project, name, written, variable, problems: &mut problems };
-            let (app, app_values) = reader.read();
-            values.0.insert(name.clone(), app_values);
+            let (mut app, app_values) = reader.read();
+            values.insert(name.clone(), app_values);
+            if let Source::Git { url, .. } = &mut app.source {
+                *url = values.keep_login(name, url);
+            }
             apps.insert(name.clone(), app);
         }
     }
@@ -83,8 +86,8 @@ fn sensitive(
         (Reference::Variable { .. } | Reference::App { .. }, _) => None,
     });
     let from_outside: BTreeSet<(&str, &str)> = from_outside.collect();
-    let mut found = Vec::new();
-    for (app, values) in &values.0 {
+    let mut found: Vec<Secret> = values.logins().cloned().collect();
+    for (app, values) in values.by_app() {
         let secrets = &apps[app].definition.secrets;
         let kept = values.iter().filter(|(name, _)| {
             secrets.contains(*name) || from_outside.contains(&(app.as_str(), name.as_str()))

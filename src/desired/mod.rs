@@ -201,10 +201,64 @@ pub struct Build {
 
 /// The values behind references and secrets, by app and variable. They are in no plan.
 #[derive(Debug, Clone, Default)]
-pub struct Values(pub BTreeMap<AppName, BTreeMap<String, Secret>>);
+pub struct Values {
+    apps: BTreeMap<AppName, BTreeMap<String, Secret>>,
+    /// The logins of repositories, by the app whose source they open.
+    logins: BTreeMap<AppName, Login>,
+}
+
+/// What stands before the `@` of a repository's URL.
+#[derive(Debug, Clone)]
+struct Login {
+    /// The URL without it, as state and plans hold it.
+    plain: String,
+    /// The URL with it.
+    whole: Secret,
+    /// The login itself, and the password in it.
+    words: Vec<Secret>,
+}
 
 impl Values {
+    pub fn insert(&mut self, app: AppName, values: BTreeMap<String, Secret>) {
+        self.apps.insert(app, values);
+    }
+
     pub fn of(&self, app: &AppName) -> Option<&BTreeMap<String, Secret>> {
-        self.0.get(app)
+        self.apps.get(app)
+    }
+
+    pub fn by_app(&self) -> impl Iterator<Item = (&AppName, &BTreeMap<String, Secret>)> {
+        self.apps.iter()
+    }
+
+    /// The logins of repositories, whole and their passwords.
+    pub fn logins(&self) -> impl Iterator<Item = &Secret> {
+        self.logins.values().flat_map(|login| &login.words)
+    }
+
+    /// Takes the login out of the URL of an app's repository and keeps it; returns the rest. The
+    /// user of ssh is no secret and stays.
+    pub fn keep_login(&mut self, app: &AppName, url: &str) -> String {
+        let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let Some(at) = rest[..end].rfind('@') else { return url.to_owned() };
+        let (login, host) = (&rest[..at], &rest[at + 1..]);
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let plain = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => format!("{scheme}://{host}"),
+            _ => format!("{scheme}://{user}@{host}"),
+        };
+        if plain != url {
+            let words = [login, if password.is_empty() { user } else { password }].map(Secret::new).into();
+            let login = Login { plain: plain.clone(), whole: Secret::new(url), words };
+            self.logins.insert(app.clone(), login);
+        }
+        plain
+    }
+
+    /// The URL to reach an app's repository by, with its login where it is the one that has it.
+    pub fn url<'a>(&'a self, app: &AppName, plain: &'a str) -> &'a str {
+        let login = self.logins.get(app).filter(|login| login.plain == plain);
+        login.map_or(plain, |login| login.whole.expose())
     }
 }

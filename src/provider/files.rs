@@ -56,11 +56,15 @@ impl Files for SpecFolder {
         if !real.starts_with(&home) && path.contains('/') {
             return Err("it leads out of the project".into());
         }
-        let file = File::open(&real).map_err(|error| error.to_string())?;
-        let kind = file.metadata().map_err(|error| error.to_string())?;
+        let kind = fs::metadata(&real).map_err(|error| error.to_string())?;
         if kind.is_dir() {
             return Err("it is a folder".into());
         }
+        // Opening a pipe waits for a writer; only the root, which the user names, may be one.
+        if !kind.is_file() && path.contains('/') {
+            return Err("it is no file".into());
+        }
+        let file = File::open(&real).map_err(|error| error.to_string())?;
         // One byte more than is allowed tells a file that is too large, whatever its size.
         let mut bytes = Vec::new();
         let limit = MAX_FILE as u64 + 1;

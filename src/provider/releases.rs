@@ -27,11 +27,12 @@ pub fn workshop(releases: &Path, name: &str) -> PathBuf {
     releases.join(format!("{BUILDING}{name}"))
 }
 
-/// Removes what attempts left that never became a release; their caches go back to `cache`.
+/// Removes what attempts left that never became a release; the caches in the app's folder, which is
+/// `inner` in each of them, go back to `cache`.
 ///
 /// # Errors
 /// Where a folder cannot be removed.
-pub fn sweep(releases: &Path, cache: &Path, cached: &[String]) -> io::Result<usize> {
+pub fn sweep(releases: &Path, cache: &Path, cached: &[String], inner: &Path) -> io::Result<usize> {
     let mut swept = 0;
     let entries = match fs::read_dir(releases) {
         Ok(entries) => entries,
@@ -43,7 +44,7 @@ pub fn sweep(releases: &Path, cache: &Path, cached: &[String]) -> io::Result<usi
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(BUILDING) || (name.starts_with('.') && name.ends_with(".part")) {
-            put_back(&entry.path(), cache, cached)?;
+            put_back(&entry.path().join(inner), cache, cached)?;
             fs::remove_dir_all(entry.path())?;
             swept += 1;
         }
@@ -58,7 +59,8 @@ pub fn sweep(releases: &Path, cache: &Path, cached: &[String]) -> io::Result<usi
 pub fn lend(cache: &Path, workshop: &Path, cached: &[String]) -> io::Result<()> {
     for path in cached {
         let (from, to) = (cache.join(path), workshop.join(path));
-        if from.is_dir() && !to.exists() {
+        let straight = without_links(cache, path) && without_links(workshop, path);
+        if straight && from.is_dir() && !to.exists() {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent)?;
             }
@@ -75,7 +77,8 @@ pub fn lend(cache: &Path, workshop: &Path, cached: &[String]) -> io::Result<()> 
 pub fn put_back(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<()> {
     for path in cached {
         let (from, to) = (workshop.join(path), cache.join(path));
-        if from.is_dir() && !to.exists() {
+        let straight = without_links(workshop, path) && without_links(cache, path);
+        if straight && from.is_dir() && !to.exists() {
             if let Some(parent) = to.parent() {
                 private_folder(parent)?;
             }
@@ -92,7 +95,7 @@ pub fn put_back(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<
 pub async fn keep_copy(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<()> {
     for path in cached {
         let from = workshop.join(path);
-        if !from.is_dir() {
+        if !without_links(workshop, path) || !without_links(cache, path) || !from.is_dir() {
             continue;
         }
         let to = cache.join(path);
@@ -212,6 +215,16 @@ pub fn stays_inside(folder: &Path, path: &Path) -> bool {
         && real(folder).zip(real(&folder.join(path))).is_some_and(|(folder, path)| path.starts_with(folder))
 }
 
+/// Whether no part of `path` below `folder` is a link: code may bring one that leads anywhere, and
+/// what is cached is moved.
+fn without_links(folder: &Path, path: &str) -> bool {
+    let mut walked = folder.to_owned();
+    Path::new(path).components().all(|part| {
+        walked.push(part);
+        !walked.is_symlink()
+    })
+}
+
 fn flat(path: &str) -> String {
     path.replace('/', "-")
 }
@@ -236,13 +249,32 @@ mod tests {
         assert_eq!(made(&releases.join("a")), None);
         assert_eq!(fs::read_to_string(releases.join("a/target/x")).expect("the release has it"), "1");
 
+        // An app that is a folder of its repository.
         let shop = workshop(&releases, "b");
-        fs::create_dir_all(&shop).expect("made");
-        lend(&cache, &shop, &cached).expect("lent");
-        assert!(shop.join("target/x").exists() && !cache.join("target").exists());
+        let inner = Path::new("apps/b");
+        fs::create_dir_all(shop.join(inner)).expect("made");
+        lend(&cache, &shop.join(inner), &cached).expect("lent");
+        assert!(shop.join("apps/b/target/x").exists() && !cache.join("target").exists());
         // The run died here: the next one finds the workshop.
-        assert_eq!(sweep(&releases, &cache, &cached).expect("swept"), 1);
+        assert_eq!(sweep(&releases, &cache, &cached, inner).expect("swept"), 1);
         assert!(cache.join("target/x").exists() && !shop.exists());
+    }
+
+    #[tokio::test]
+    async fn a_cache_behind_a_link_of_the_code_is_left_where_it_is() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let (cache, shop, out) =
+            (temp.path().join("cache"), temp.path().join("shop"), temp.path().join("out"));
+        for folder in [cache.join("link/lent"), shop.clone(), out.join("own")] {
+            fs::create_dir_all(folder).expect("made");
+        }
+        std::os::unix::fs::symlink(&out, shop.join("link")).expect("linked");
+        let cached = ["link", "link/own", "link/lent"].map(str::to_owned);
+        lend(&cache, &shop, &cached).expect("nothing to lend");
+        keep_copy(&shop, &cache, &cached).await.expect("nothing to keep");
+        put_back(&shop, &cache, &cached).expect("nothing to put back");
+        assert!(out.join("own").is_dir() && !out.join("lent").exists());
+        assert!(cache.join("link/lent").is_dir() && !cache.join("link/own").exists());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use super::printer::Paint;
 use crate::address::Address;
 use crate::apply::{Outcome, Stopped};
 
-/// The last words of an apply. `urls` are where apps are reached.
-pub fn text(outcome: &Outcome, urls: &BTreeMap<String, String>, color: bool) -> String {
+/// The last words of a run. `command` is what goes on with it, such as `norn apply`; `urls` are
+/// where apps are reached.
+pub fn text(outcome: &Outcome, command: &str, urls: &BTreeMap<String, String>, color: bool) -> String {
     let paint = Paint(color);
     let failed: Vec<&Address> = outcome
         .stopped
@@ -37,11 +38,25 @@ pub fn text(outcome: &Outcome, urls: &BTreeMap<String, String>, color: bool) -> 
         if let Some(why) = &outcome.unwritten {
             out += &format!("The end of the run could not be written: {why}.\n");
         }
-        out +=
-            "What is done stays done. Mend what failed and run `norn apply` again: it goes on from here.\n";
+        out += &format!(
+            "What is done stays done. Mend what failed and run `{command}` again: it goes on from here.\n"
+        );
     }
     for (app, url) in urls {
         out += &format!("  {app}: {}\n", paint.cyan(url));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_failed_goes_on_with_its_own_command() {
+        let outcome = Outcome { cancelled: true, ..Outcome::default() };
+        let text = text(&outcome, "norn destroy", &BTreeMap::new(), false);
+        assert!(text.contains("run `norn destroy` again"), "{text}");
+        assert!(!text.contains("norn apply"), "{text}");
+    }
 }

@@ -88,7 +88,9 @@ pub fn read(files: &dyn Files, root: &str) -> Document {
     if !problems.is_empty() {
         return Document { sources, form: Form::Project, tree: node, problems };
     }
-    let form = if node.entry("app").is_some() { Form::App } else { Form::Project };
+    // A map under `app` is a slip for `apps`, not the name of an app.
+    let named = node.get("app").is_some_and(|name| name.map().is_none());
+    let form = if named { Form::App } else { Form::Project };
     let schema = match form {
         Form::App => &schemas().app_file,
         Form::Project => &schemas().project_file,

@@ -102,6 +102,23 @@ fn a_plan_that_is_out_of_date_is_asked_for_again() {
 }
 
 #[test]
+fn files_that_change_while_the_question_stands_are_not_deployed() {
+    if no_terminal() {
+        return;
+    }
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    let mut asked = at_terminal(&sandbox, "apply").start();
+    asked.until("[y/N]");
+    sandbox.write("greeting.txt", "two");
+    asked.write("y\n");
+    let asked = asked.end();
+    assert_eq!(asked.code, Some(3), "{}", asked.all());
+    asked.prints("changed since the plan");
+    assert!(get(port, "/").is_err());
+}
+
+#[test]
 fn ctrl_c_and_ctrl_d_at_the_question_are_a_no() {
     if no_terminal() {
         return;

@@ -55,6 +55,16 @@ fn a_spec_that_is_not_there_is_an_error_with_a_way_on() {
 }
 
 #[test]
+fn an_included_pipe_is_not_waited_for() {
+    let sandbox = Sandbox::new();
+    sandbox.write("infraspec.yaml", "version: 1\nproject: shop\ninclude: [apps/*.yaml]\n");
+    std::fs::create_dir(sandbox.path("apps")).expect("the folder is made");
+    let made = std::process::Command::new("mkfifo").arg(sandbox.path("apps/web.yaml")).status();
+    assert!(made.expect("mkfifo runs").success());
+    sandbox.norn("plan").exits(1).says("apps/web.yaml cannot be read: it is no file");
+}
+
+#[test]
 fn a_part_of_a_project_is_no_root() {
     let sandbox = Sandbox::hello(free_port());
     sandbox.write("infraspec.yaml", "version: 1\nproject: shop\ninclude: [services/*/infraspec.yaml]\n");

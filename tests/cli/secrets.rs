@@ -71,6 +71,23 @@ fn the_password_of_a_source_is_not_shown() {
 }
 
 #[test]
+fn the_password_of_a_source_is_kept_nowhere_and_may_change_without_a_plan() {
+    let sandbox = Sandbox::hello(free_port());
+    let spec = sandbox.read("infraspec.yaml");
+    let commit = "a".repeat(40);
+    let url = format!("http://norn:${{LOGIN}}@127.0.0.1:{}/x.git", free_port());
+    let repo = format!("  hello:\n    repo: {{url: \"{url}\", ref: {commit}}}\n");
+    sandbox.write("infraspec.yaml", &spec.replace("  hello:\n", &repo));
+    let plan = |login: &str| sandbox.norn("plan --json").env("LOGIN", login).run().all();
+    assert_eq!(plan(LOGIN), plan("another-of-them-9"));
+    let failed = sandbox.norn("apply --yes").env("LOGIN", LOGIN).run();
+    assert!(failed.all().contains("clone: FAILED"), "{}", failed.all());
+    let mut found = Vec::new();
+    search(sandbox.folder(), LOGIN.as_bytes(), &mut found);
+    assert_eq!(found, [""; 0], "where the password is");
+}
+
+#[test]
 fn no_supervisor_carries_what_a_runner_ends_processes_by() {
     let sandbox = Sandbox::hello(free_port());
     sandbox.norn("apply --yes").env("RUNNER_TRACKING_ID", "github_1234").env("NORN_CREDENTIAL", SECRET).ok();

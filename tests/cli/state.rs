@@ -21,6 +21,18 @@ fn the_state_lies_where_it_is_named() {
 }
 
 #[test]
+fn a_state_in_the_folder_of_an_app_is_no_part_of_its_source() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("apply --yes --state mine.db").ok();
+    sandbox.norn("plan --detailed-exitcode --state mine.db").exits(0);
+    let releases = fs::read_dir(sandbox.path("mine.db.d/releases/hello")).expect("it was released");
+    let mut files =
+        releases.flat_map(|release| fs::read_dir(release.expect("it is listed").path())).flatten();
+    let of_state = |name: String| name.starts_with("mine.db");
+    assert!(!files.any(|file| of_state(file.expect("it is listed").file_name().to_string_lossy().into())));
+}
+
+#[test]
 fn a_state_is_not_switched_silently() {
     let port = free_port();
     let mut sandbox = Sandbox::hello(port);
