@@ -1,14 +1,15 @@
 //! Help texts, completions, man pages, the version, and slips of the pen.
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, free_port};
 use crate::snapshot;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "validate",
     "plan",
     "apply",
     "destroy",
     "status",
+    "state",
     "history",
     "logs",
     "restart",
@@ -19,6 +20,13 @@ const COMMANDS: [&str; 14] = [
     "man",
     "version",
 ];
+
+#[test]
+fn an_empty_variable_names_no_stage() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("validate").env("NORN_STAGE", "").ok();
+    sandbox.norn("validate").env("NORN_STAGE", "Prod").exits(1).one_error().says("`Prod`");
+}
 
 #[test]
 fn every_command_has_its_help() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::sandbox::{Sandbox, free_port};
+use crate::sandbox::{Sandbox, free_port, get};
 
 const SECRET: &str = "sk-geheim-8f3b1c";
 const REFERENCE: &str = "pw-verraten-77aa1";
@@ -85,6 +85,21 @@ fn the_password_of_a_source_is_kept_nowhere_and_may_change_without_a_plan() {
     let mut found = Vec::new();
     search(sandbox.folder(), LOGIN.as_bytes(), &mut found);
     assert_eq!(found, [""; 0], "where the password is");
+}
+
+#[test]
+fn destroying_needs_no_values_and_their_file_is_no_source() {
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    sandbox.hello_with(port, "secrets: [API_KEY]\nenv: {LEVEL: \"${LEVEL}\"}");
+    sandbox.write("values.env", "API_KEY=key-of-the-api\nLEVEL=loud-enough\n");
+    sandbox.norn("apply --yes --env-file values.env").ok();
+    let releases = fs::read_dir(sandbox.path(".norn/releases/hello")).expect("it was released");
+    let release = releases.flatten().map(|entry| entry.path()).find(|path| path.is_dir()).expect("one");
+    assert!(release.join("server.py").exists() && !release.join("values.env").exists());
+    sandbox.norn("plan").exits(1).says("API_KEY").says("LEVEL");
+    sandbox.norn("destroy --yes --confirm greeter").ok();
+    assert!(get(port, "/").is_err());
 }
 
 #[test]

@@ -33,6 +33,16 @@ fn a_state_in_the_folder_of_an_app_is_no_part_of_its_source() {
 }
 
 #[test]
+fn a_spec_below_another_has_a_state_of_its_own() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("apply --yes").ok();
+    let spec = sandbox.read("infraspec.yaml").replace("project: greeter", "project: below");
+    sandbox.write("below/infraspec.yaml", &spec);
+    let below = sandbox.path("below");
+    sandbox.norn("plan").within(&below).ok().prints("project below").prints("(0 resources)");
+}
+
+#[test]
 fn a_state_is_not_switched_silently() {
     let port = free_port();
     let mut sandbox = Sandbox::hello(port);
