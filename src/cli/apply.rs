@@ -275,7 +275,8 @@ impl Applying<'_> {
             events.send(Event::Recovered { what });
         }
         if ended > 0 {
-            events.send(Event::Recovered { what: format!("ended {ended} commands that a dead run left") });
+            let commands = if ended == 1 { "command" } else { "commands" };
+            events.send(Event::Recovered { what: format!("ended {ended} {commands} that a dead run left") });
         }
         let shown = std::mem::take(&mut made.plan.operations);
         made.stored = stored;

@@ -41,7 +41,7 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
             stage: project.stage.as_ref().map(ToString::to_string),
             apps,
             running: held.map(|held| held.to_string()),
-            unsettled: left.iter().filter_map(unsettled).collect(),
+            unsettled: left.iter().filter_map(|change| unsettled(change, &stored)).collect(),
         };
         if global.json {
             let text = serde_json::to_string_pretty(&status).expect("a status has text keys only");
@@ -55,9 +55,12 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
     })
 }
 
-fn unsettled(change: &Change) -> Option<String> {
+fn unsettled(change: &Change, stored: &Snapshot) -> Option<String> {
     match change {
-        Change::DeploymentStatus { error, .. } => Some(format!("a deployment: {error}")),
+        Change::DeploymentStatus { id, error, .. } => {
+            let row = stored.deployments.iter().find(|row| row.id == *id)?;
+            Some(format!("deploy/{}: {error}", row.app))
+        }
         Change::ForgeEnded { app, error, .. } => Some(format!("forge/{app}: {error}")),
         Change::RecordPut { address, .. } => Some(format!("{address} serves and is not recorded")),
         _ => None,
