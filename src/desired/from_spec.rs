@@ -33,6 +33,7 @@ pub fn from_spec(
     let mut problems = Vec::new();
     let mut apps = BTreeMap::new();
     let mut untouched = BTreeMap::new();
+    let referred = referred(staged);
     for (name, written) in &project.apps {
         let left_alone = if written.deploy == Some(false) {
             Some(Why::DeployFalse)
@@ -42,8 +43,16 @@ pub fn from_spec(
         if let Some(why) = left_alone {
             untouched.insert(name.clone(), Untouched { why, was: written.was.clone() });
         } else {
-            let mut reader =
-                AppReader { document, staged, project, name, written, variable, problems: &mut problems };
+            let mut reader = AppReader {
+                document,
+                staged,
+                project,
+                name,
+                written,
+                referred: &referred,
+                variable,
+                problems: &mut problems,
+            };
             let (mut app, app_values) = reader.read();
             values.insert(name.clone(), app_values);
             if let Source::Git { url, .. } = &mut app.source {
@@ -68,6 +77,19 @@ pub fn from_spec(
         values,
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
+}
+
+/// The apps to which the references of each app lead, collected once for all.
+fn referred(staged: &Staged) -> BTreeMap<&str, Vec<&AppName>> {
+    let mut all: BTreeMap<&str, Vec<&AppName>> = BTreeMap::new();
+    for used in &staged.uses {
+        if let (Reference::App { app, .. }, [apps, owner, ..]) = (&used.reference, used.path.as_slice())
+            && apps == "apps"
+        {
+            all.entry(owner).or_default().push(app);
+        }
+    }
+    all
 }
 
 /// The values that norn's environment gave. What stands in the spec itself, as a default or as the
@@ -131,6 +153,8 @@ struct AppReader<'a> {
     project: &'a Project,
     name: &'a AppName,
     written: &'a model::App,
+    /// The apps that each app refers to.
+    referred: &'a BTreeMap<&'a str, Vec<&'a AppName>>,
     variable: &'a dyn Fn(&str) -> Option<String>,
     problems: &'a mut Vec<Problem>,
 }
@@ -253,14 +277,7 @@ impl AppReader<'_> {
 
     /// What is named, and what is referred to.
     fn depends_on(&self) -> BTreeSet<AppName> {
-        let own = |path: &[String]| {
-            path.first().is_some_and(|p| p == "apps") && path.get(1).is_some_and(|p| p == self.name.as_str())
-        };
-        let referred =
-            self.staged.uses.iter().filter(|used| own(&used.path)).filter_map(|used| match &used.reference {
-                Reference::App { app, .. } => Some(app),
-                Reference::Variable { .. } => None,
-            });
+        let referred = self.referred.get(self.name.as_str()).into_iter().flatten().copied();
         let all = self.written.depends_on.iter().chain(referred);
         let here = |app: &&AppName| *app != self.name && self.project.apps.contains_key(*app);
         all.filter(here).cloned().collect()

@@ -43,6 +43,8 @@ pub struct Document {
     pub form: Form,
     pub tree: Node,
     pub problems: Vec<Problem>,
+    /// Whether the file is the whole document, with nothing to merge.
+    alone: bool,
 }
 
 /// A document for one stage, read and checked.
@@ -83,10 +85,10 @@ pub fn read(files: &dyn Files, root: &str) -> Document {
             .push(no_map(file, &node).help(
                 "a spec starts with `version: 1`, `project: NAME` and `apps:`; `norn init` writes one",
             ));
-        return Document { sources, form: Form::Project, tree: empty(file), problems };
+        return Document { sources, form: Form::Project, tree: empty(file), problems, alone: false };
     }
     if !problems.is_empty() {
-        return Document { sources, form: Form::Project, tree: node, problems };
+        return Document { sources, form: Form::Project, tree: node, problems, alone: false };
     }
     // A map under `app` is a slip for `apps`, not the name of an app.
     let named = node.get("app").is_some_and(|name| name.map().is_none());
@@ -95,12 +97,17 @@ pub fn read(files: &dyn Files, root: &str) -> Document {
         Form::App => &schemas().app_file,
         Form::Project => &schemas().project_file,
     };
-    problems.extend(shape::problems(&node, schema));
+    // A project without parts to merge is read once: as it stands, when a stage is asked for.
+    let parts = ["defaults", "stages", "include"];
+    let alone = form == Form::Project && parts.iter().all(|part| node.entry(part).is_none());
+    if !alone {
+        problems.extend(shape::problems(&node, schema));
+    }
     let tree = match form {
         Form::App => project_of(node),
         Form::Project => include(files, root, node, &mut sources, &mut problems),
     };
-    Document { sources, form, tree, problems }
+    Document { sources, form, tree, problems, alone }
 }
 
 fn no_map(file: FileId, node: &Node) -> Problem {
@@ -334,7 +341,8 @@ impl Document {
         if let Some(defaults) = defaults.filter(|d| d.map().is_some()) {
             apply_defaults(&mut tree, &defaults);
         }
-        let shaped = shape::read(&tree, &schemas().merged, lookup);
+        let schema = if self.alone { &schemas().alone } else { &schemas().merged };
+        let shaped = shape::read(&tree, schema, lookup);
         // What was said of a file is not said again of the merged document.
         let told = |p: &Problem| p.labels.first().is_some_and(|label| self.told(label.span));
         problems.extend(shaped.problems.into_iter().filter(|problem| !told(problem)));

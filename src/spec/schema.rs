@@ -20,6 +20,8 @@ pub struct Schemas {
     pub app_file: Value,
     /// The document after include, stage and defaults.
     pub merged: Value,
+    /// A project file that needs none of these: file and document at once.
+    pub alone: Value,
     /// What the references of all three point to.
     pub defs: Map<String, Value>,
 }
@@ -133,7 +135,12 @@ fn make() -> Schemas {
     }
     app_file["required"] = json!(["app"]);
     defs.retain(|name, _| name != "AppV1");
-    Schemas { project_file, app_file, merged, defs }
+    let mut lone_app = defs["ProjectApp"].clone();
+    lone_app["required"] = defs["App"]["required"].clone();
+    defs.insert("LoneApp".into(), lone_app);
+    let mut alone = project_file.clone();
+    rename_reference(&mut alone["properties"]["apps"], "ProjectApp", "LoneApp");
+    Schemas { project_file, app_file, merged, alone, defs }
 }
 
 /// Adds a definition, and all that it refers to, to `used`.
