@@ -38,10 +38,15 @@ pub async fn observe(
     let known = stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|address| address.name.clone());
     let wanted = desired.into_iter().flat_map(|desired| desired.apps.keys().cloned());
     let names: BTreeSet<AppName> = known.chain(wanted).collect();
+    let present = home.present();
     let home = Arc::new(home);
     let mut found = BTreeMap::new();
     let mut tasks = JoinSet::new();
     for name in names {
+        if present.as_ref().is_some_and(|present| !present.contains(name.as_str())) {
+            found.insert(name, Observation::Absent);
+            continue;
+        }
         let home = Arc::clone(&home);
         tasks.spawn(async move {
             let seen = home.observe(&name).await;

@@ -1,6 +1,8 @@
 //! norn's side: finds an app's supervisor, starts or replaces it, sends it orders.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,6 +100,22 @@ impl Home {
 
     pub fn with_executable(run: PathBuf, logs: PathBuf, bin: PathBuf, executable: PathBuf) -> Self {
         Self { run, logs, bin, executable, digest: OnceCell::new() }
+    }
+
+    /// The names of which anything stands in the folder of sockets and records; of all others
+    /// nothing is supervised. `None` where the folder cannot be read.
+    pub fn present(&self) -> Option<BTreeSet<String>> {
+        let entries = match fs::read_dir(&self.run) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(BTreeSet::new()),
+            Err(_) => return None,
+        };
+        // A name has no dot: what stands before the first is the app.
+        let name = |entry: io::Result<fs::DirEntry>| {
+            let file = entry.ok()?.file_name().into_string().ok()?;
+            Some(file.split('.').next().unwrap_or_default().to_owned())
+        };
+        entries.map(name).collect()
     }
 
     /// Puts a release live: through the supervisor that runs, through a new one where none does,
