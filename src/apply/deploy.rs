@@ -13,6 +13,7 @@ use super::events::StepError;
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
 use super::walk::{Gate, Stopped};
+use super::world;
 use crate::address::Address;
 use crate::desired::Source;
 use crate::plan::{DeployWork, Operation, Step};
@@ -183,7 +184,7 @@ impl<'a> Deploying<'a> {
         match &self.work.source {
             Source::Local { folder, ignore } => {
                 let from = world.root.join(folder);
-                let skip = skipped(&world.skip, &from, ignore);
+                let skip = world::skipped(&world.skip, &from, ignore);
                 let version = tokio::select! {
                     version = local::copy(&world.git, &from, &skip, &self.workshop) => version,
                     () = self.run.control.cancelled() => return Err(StepError::new("cancelled")),
@@ -387,11 +388,6 @@ pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
-}
-
-/// What is no part of a local source, as absolute paths.
-pub fn skipped(always: &[PathBuf], folder: &Path, ignore: &[String]) -> Vec<PathBuf> {
-    always.iter().cloned().chain(ignore.iter().map(|path| folder.join(path))).collect()
 }
 
 pub fn folder_error(folder: &Path, error: &std::io::Error) -> StepError {

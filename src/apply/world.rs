@@ -165,6 +165,11 @@ pub fn repo(root: &Path, url: &str, reference: Option<&str>, path: Option<&str>)
     Repo { url, reference: reference.map(str::to_owned), path: path.map(PathBuf::from) }
 }
 
+/// What is no part of a local source, as absolute paths.
+pub fn skipped(always: &[PathBuf], folder: &Path, ignore: &[String]) -> Vec<PathBuf> {
+    always.iter().cloned().chain(ignore.iter().map(|path| folder.join(path))).collect()
+}
+
 /// A definition as the supervisor takes it.
 pub fn command(command: &Command) -> protocol::Command {
     match command {

@@ -142,7 +142,7 @@ pub async fn gather(
     }
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     let releases = records
-        .filter_map(|(_, record)| serde_json::from_value::<DeployV1>(record.body.clone()).ok())
+        .filter_map(|(_, record)| record.read::<DeployV1>())
         .filter(|release| project.folders.stage.join(&release.folder).is_dir())
         .map(|release| release.tag)
         .collect();
@@ -170,7 +170,7 @@ pub async fn warn_of_shallow(project: &Project, desired: &Desired, printer: Prin
 /// The commit that the store saw last for the very same reference.
 fn last_seen(app: &App, stored: &Snapshot) -> Option<String> {
     let record = stored.resources.get(&crate::address::Address::deploy(&app.name))?;
-    let release: DeployV1 = serde_json::from_value(record.body.clone()).ok()?;
+    let release: DeployV1 = record.read()?;
     (release.source == app.source).then_some(release.commit)
 }
 
@@ -199,8 +199,7 @@ impl Look {
                 ) {
                     return Err(format!("{} leaves the project by a link", folder.display()));
                 }
-                let skip: Vec<PathBuf> =
-                    self.skip.iter().cloned().chain(ignore.iter().map(|path| folder.join(path))).collect();
+                let skip = world::skipped(&self.skip, &folder, ignore);
                 let version = local::version(&self.git, &folder, &skip).await;
                 version
                     .map(|version| SourceFact::Version(version.to_string()))

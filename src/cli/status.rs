@@ -17,7 +17,7 @@ use crate::render::Printer;
 use crate::render::status::{AppV1, StatusV1, table};
 use crate::spec::name::AppName;
 use crate::state::format::{DeployV1, ForgeV1};
-use crate::state::{Change, Snapshot};
+use crate::state::{Change, Record, Snapshot};
 
 pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
@@ -68,11 +68,9 @@ fn unsettled(change: &Change, stored: &Snapshot) -> Option<String> {
 }
 
 fn app(name: &AppName, stored: &Snapshot, seen: &Observation) -> AppV1 {
-    let body = |address: Address| stored.resources.get(&address).map(|record| record.body.clone());
-    let forge: Option<ForgeV1> =
-        body(Address::forge(name)).and_then(|body| serde_json::from_value(body).ok());
-    let release: Option<DeployV1> =
-        body(Address::deploy(name)).and_then(|body| serde_json::from_value(body).ok());
+    let record = |address: Address| stored.resources.get(&address);
+    let forge: Option<ForgeV1> = record(Address::forge(name)).and_then(Record::read);
+    let release: Option<DeployV1> = record(Address::deploy(name)).and_then(Record::read);
     let definition = forge.and_then(|forge| forge.definition);
     let wanted = definition.as_ref().map_or(0, |definition| definition.replicas);
     let mut out = AppV1 {

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::Deserialize;
-
 use super::Before;
 use crate::address::Address;
 use crate::desired::{Definition, EnvValue, Front};
 use crate::spec::name::AppName;
 use crate::spec::reference::{self, Part, Reference};
 use crate::state::format::{DeployV1, ForgeV1};
-use crate::state::{Deployment, DeploymentStatus, Snapshot};
+use crate::state::{Deployment, DeploymentStatus, Record, Snapshot};
 
 /// What the store knows of one app.
 #[derive(Debug, Default)]
@@ -29,8 +27,8 @@ impl Known {
                 forge: forge.map(|record| record.digest.clone()),
                 deploy: deploy.map(|record| record.digest.clone()),
             },
-            forge: forge.and_then(|record| ForgeV1::deserialize(&record.body).ok()),
-            deploy: deploy.and_then(|record| DeployV1::deserialize(&record.body).ok()),
+            forge: forge.and_then(Record::read),
+            deploy: deploy.and_then(Record::read),
         }
     }
 
@@ -44,7 +42,7 @@ impl Known {
 pub fn live_definition(app: &AppName, stored: &Snapshot) -> Option<Definition> {
     stored.resources.get(&Address::deploy(app))?;
     let record = stored.resources.get(&Address::forge(app))?;
-    ForgeV1::deserialize(&record.body).ok()?.definition
+    record.read::<ForgeV1>()?.definition
 }
 
 /// The port that an app under a definition keeps others from opening.

@@ -41,6 +41,13 @@ pub struct Record {
     pub protected: bool,
 }
 
+impl Record {
+    /// The body in a stored format; `None` where it is not of that format.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        T::deserialize(&self.body).ok()
+    }
+}
+
 macro_rules! statuses {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
