@@ -11,6 +11,8 @@ mod conformance;
 pub mod format;
 pub mod lock;
 pub mod record;
+mod row;
+mod schema;
 pub mod seed;
 pub mod sqlite;
 

@@ -6,6 +6,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
 use crate::state::StoreError;
+use crate::state::row::Unreadable;
 
 #[derive(Debug)]
 pub enum Failure {
@@ -33,6 +34,12 @@ impl From<io::Error> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Failure::Store(error)
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(Unreadable(why): Unreadable) -> Self {
+        Failure::Data(why)
     }
 }
 
