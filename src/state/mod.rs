@@ -10,6 +10,7 @@ pub mod change;
 mod conformance;
 pub mod format;
 pub mod lock;
+pub mod postgres;
 pub mod record;
 mod row;
 mod schema;
@@ -24,7 +25,8 @@ use async_trait::async_trait;
 pub use change::Change;
 pub use lock::{Held, Holder, Lease};
 pub use record::{
-    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
+    Snapshot, StepLog,
 };
 
 use crate::secret::Secret;
@@ -84,6 +86,9 @@ pub trait Store: Send + Sync {
 
     /// The newest deployments with their step logs, newest first.
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError>;
+
+    /// The operations of a saved plan, in the order in which they ended, unfinished ones last.
+    async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError>;
 }
 
 /// What can go wrong with a store. Each names the store and how to go on.
@@ -105,10 +110,10 @@ pub enum StoreError {
     Older { place: String, found: u32, known: u32 },
     #[error("{place} is no state of norn: {why}; name another place with --state")]
     Foreign { place: String, why: String },
-    #[error(
-        "the state in {place} cannot be written: {why}; give this user write access to the file and its folder, or name another place with --state"
-    )]
-    ReadOnly { place: String, why: String },
+    #[error("the state in {place} cannot be written: {why}; {mend}, or name another place with --state")]
+    ReadOnly { place: String, why: String, mend: &'static str },
+    #[error("the state in {place} cannot be reached: {why}")]
+    Unreachable { place: String, why: String },
     #[error("no space is left for the state in {place}; free some on its disk and run the command again")]
     Full { place: String },
     #[error("the state in {place} cannot be used while {doing}: {why}")]

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::lock::{Held, Holder, LeaseRow, ProcessIdentity};
-use super::{Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, StepLog};
+use super::{
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
+    StepLog,
+};
 use crate::address::Address;
 use crate::spec::name::AppName;
 
@@ -131,8 +134,11 @@ pub fn deployment(row: Named<'_>) -> Result<Deployment, Unreadable> {
 }
 
 pub fn deployment_with_steps(row: Named<'_>) -> Result<Deployment, Unreadable> {
-    // An attempt that v1 never brought to a step has the log `null`.
-    let steps: Option<Vec<StepLog>> = row.json("steps")?;
+    // An attempt that v1 never brought to a step has no log, or the log `null`.
+    let steps = match row.maybe("steps")? {
+        Some(_) => row.json::<Option<Vec<StepLog>>>("steps")?,
+        None => None,
+    };
     Ok(Deployment { steps: steps.unwrap_or_default(), ..deployment(row)? })
 }
 
@@ -166,6 +172,15 @@ pub fn operation(row: Named<'_>) -> Result<Journaled, Unreadable> {
         address: row.parse("address")?,
         action: row.text("action")?,
         intent: row.json("intent")?,
+    })
+}
+
+pub fn applied(row: Named<'_>) -> Result<Applied, Unreadable> {
+    Ok(Applied {
+        address: row.parse("address")?,
+        action: row.text("action")?,
+        outcome: row.text("outcome")?,
+        after: Digests { forge: row.maybe("forge_after")?, deploy: row.maybe("deploy_after")? },
     })
 }
 

@@ -9,7 +9,7 @@ use super::{Scope, StoreError, seed};
 use crate::secret::Secret;
 
 /// The schema that this norn writes: how many migrations there are, for each database.
-pub const KNOWN: u32 = 2;
+pub const KNOWN: u32 = 3;
 
 /// Which database it is, and whose it must be.
 pub struct Place {
@@ -103,8 +103,18 @@ impl Place {
         ])
     }
 
-    pub fn older(&self, found: u32) -> StoreError {
-        StoreError::Older { place: self.name.clone(), found, known: KNOWN }
+    /// Whether there are rows to read.
+    ///
+    /// # Errors
+    /// `Older`, where there are and this norn would have to change the tables first.
+    pub fn has_rows(&self, found: Found) -> Result<bool, StoreError> {
+        let older = |found| StoreError::Older { place: self.name.clone(), found, known: KNOWN };
+        match found {
+            Found::Empty | Found::Founded => Ok(false),
+            Found::V1 => Err(older(0)),
+            Found::Older(found) => Err(older(found)),
+            Found::Current => Ok(true),
+        }
     }
 
     /// The stage's name, empty without one.

@@ -8,6 +8,9 @@ use rusqlite::ffi;
 use crate::state::StoreError;
 use crate::state::row::Unreadable;
 
+/// How a file that cannot be written is mended.
+const ACCESS: &str = "give this user write access to the file and its folder";
+
 #[derive(Debug)]
 pub enum Failure {
     Sql(rusqlite::Error),
@@ -51,7 +54,7 @@ impl Failure {
             Failure::Data(why) => StoreError::Broken { place, doing, why },
             Failure::Io(error) => match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    StoreError::ReadOnly { place, why: error.to_string() }
+                    StoreError::ReadOnly { place, why: error.to_string(), mend: ACCESS }
                 }
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { place },
                 _ => StoreError::Broken { place, doing, why: error.to_string() },
@@ -63,7 +66,7 @@ impl Failure {
                     // A write-ahead log's index that cannot grow has no code of its own for a full disk.
                     _ if extended(&error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => StoreError::Full { place },
                     Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                        StoreError::ReadOnly { place, why }
+                        StoreError::ReadOnly { place, why, mend: ACCESS }
                     }
                     Some(ErrorCode::NotADatabase) => {
                         StoreError::Foreign { place, why: "it is no SQLite database".into() }

@@ -13,6 +13,7 @@ use crate::state::schema::{Found, KNOWN, Meta, Place, Tables};
 const MIGRATIONS: [&str; KNOWN as usize] = [
     include_str!("../migrations/sqlite/0001-meta.sql"),
     include_str!("../migrations/sqlite/0002-tables.sql"),
+    include_str!("../migrations/sqlite/0003-plans.sql"),
 ];
 
 /// Looks at a database.

@@ -8,26 +8,24 @@ use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::row::{self, Named, Unreadable};
 use crate::state::schema::{Found, Place};
-use crate::state::{Deployment, Snapshot};
+use crate::state::{Applied, Deployment, Snapshot};
 
 /// Reads everything a plan compares with, at one moment.
 pub fn load(conn: &Connection, place: &Place) -> Result<Snapshot, Failure> {
     // A read transaction: everything below is of the moment of its first statement.
     let _tx = conn.unchecked_transaction()?;
-    let tables = match schema::inspect(conn, place)? {
-        Found::Empty => return Ok(Snapshot::default()),
-        Found::V1 => return Err(place.older(0).into()),
-        Found::Older(found) => return Err(place.older(found).into()),
-        Found::Founded => false,
-        Found::Current => true,
-    };
+    let found = schema::inspect(conn, place)?;
+    let rows = place.has_rows(found)?;
+    if found == Found::Empty {
+        return Ok(Snapshot::default());
+    }
     let mut snapshot = Snapshot {
         exists: true,
         key: Some(schema::key(conn)?),
         lock: lease::row(conn)?.held,
         ..Snapshot::default()
     };
-    if tables {
+    if rows {
         let all = |table, sql| Table { conn, name: table, key: "id", sql };
         snapshot.resources =
             Table { key: "address", ..all("norn_resources", "SELECT * FROM norn_resources") }
@@ -60,11 +58,8 @@ pub fn history(
     limit: u32,
 ) -> Result<Vec<Deployment>, Failure> {
     let _tx = conn.unchecked_transaction()?;
-    match schema::inspect(conn, place)? {
-        Found::Empty | Found::Founded => return Ok(Vec::new()),
-        Found::V1 => return Err(place.older(0).into()),
-        Found::Older(found) => return Err(place.older(found).into()),
-        Found::Current => {}
+    if !place.has_rows(schema::inspect(conn, place)?)? {
+        return Ok(Vec::new());
     }
     let read = row::deployment_with_steps;
     let (sql, params): (_, &[&dyn ToSql]) = match app {
@@ -75,6 +70,17 @@ pub fn history(
         ),
     };
     Table { conn, name: "deployments", key: "id", sql }.rows(params, read)
+}
+
+/// The operations of a saved plan, in the order in which they ended.
+pub fn operations_of(conn: &Connection, place: &Place, plan: &str) -> Result<Vec<Applied>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if !place.has_rows(schema::inspect(conn, place)?)? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT id, address, action, outcome, forge_after, deploy_after FROM norn_operations \
+               WHERE plan = ?1 AND plan <> '' ORDER BY ended_at IS NULL, ended_at, started_at, rowid";
+    Table { conn, name: "norn_operations", key: "id", sql }.rows(&[&plan], row::applied)
 }
 
 const DEPLOYMENTS: &str = "SELECT id, app, commit_sha, image_tag, status, error, started_at, finished_at \
