@@ -10,6 +10,7 @@ pub mod change;
 mod conformance;
 pub mod format;
 pub mod lock;
+pub mod postgres;
 pub mod record;
 pub mod seed;
 pub mod sqlite;
