@@ -4,6 +4,11 @@ mod apply;
 mod child;
 mod git_server;
 mod local;
+mod postgres_connect;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/mod.rs"]
 mod shared;
 mod source;

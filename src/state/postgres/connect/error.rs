@@ -32,9 +32,11 @@ pub enum ConnectError {
     )]
     TimedOut { server: String, after: Duration },
     #[error(
-        "{server} cut the connection before it was ready: {why}; see whether it is a PostgreSQL server, and its log"
+        "{server} cut the connection before it was ready; see whether it is a PostgreSQL server, and its log"
     )]
-    Lost { server: String, why: String },
+    Lost { server: String },
+    #[error("what listens at {server} does not speak as PostgreSQL does; correct the URL's host and port")]
+    NotPostgres { server: String },
     #[error(
         "{server} has no TLS, and sslmode={mode} needs it; switch it on there (`ssl = on`), or take sslmode=prefer"
     )]
@@ -51,6 +53,10 @@ pub enum ConnectError {
     Expired { server: String },
     #[error("the certificate of {server} is not valid yet; see to the clocks here and there")]
     NotYetValid { server: String },
+    #[error(
+        "the certificate of {server} is of X.509 version 1, which names no host; make one with a subjectAltName there, or take sslmode=require"
+    )]
+    OldCertificate { server: String },
     #[error("TLS with {server} failed: {why}; see to its certificate and its settings of TLS")]
     Handshake { server: String, why: String },
     /// A file that the URL or the environment names.
@@ -102,6 +108,7 @@ impl ConnectError {
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Lost { .. }
+            | Self::NotPostgres { .. }
             | Self::NotReady { .. }
             | Self::ReadOnly { .. } => true,
             Self::NoTls { .. }
@@ -109,6 +116,7 @@ impl ConnectError {
             | Self::WrongName { .. }
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
+            | Self::OldCertificate { .. }
             | Self::Handshake { .. }
             | Self::File { .. }
             | Self::NoPassword { .. }
@@ -125,11 +133,10 @@ impl ConnectError {
 
     /// Whether some server will be ready in a moment.
     pub(super) fn passes(&self) -> bool {
-        match self {
-            Self::NotReady { .. } => true,
-            Self::Several(errors) => errors.iter().any(Self::passes),
-            _ => false,
+        if let Self::Several(errors) = self {
+            return errors.iter().any(Self::passes);
         }
+        matches!(self, Self::NotReady { .. })
     }
 }
 
@@ -168,11 +175,9 @@ pub(super) fn classify(error: &Error, url: &ServerUrl, host: &Host, open: Option
         return refusal(said, url, server);
     }
     if error.is_closed() {
-        return ConnectError::Lost { server, why: "it was closed".to_owned() };
+        return ConnectError::Lost { server };
     }
-    let Some(cause) = error.source() else {
-        return ConnectError::Lost { server, why: error.to_string() };
-    };
+    let Some(cause) = error.source() else { return ConnectError::NotPostgres { server } };
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
         return match inner {
@@ -206,6 +211,15 @@ fn refusal(error: &DbError, url: &ServerUrl, server: String) -> ConnectError {
         }
         code if *code == SqlState::TOO_MANY_CONNECTIONS => ConnectError::TooMany { server, said },
         code if *code == SqlState::CANNOT_CONNECT_NOW => ConnectError::NotReady { server, said },
+        // A pooler has this code for all, and always the same words.
+        code if *code == SqlState::PROTOCOL_VIOLATION && said.ends_with("authentication failed") => {
+            ConnectError::Password { server, user, said }
+        }
+        code if *code == SqlState::PROTOCOL_VIOLATION
+            && (said.starts_with("no such database") || said.ends_with("does not exist")) =>
+        {
+            ConnectError::NoDatabase { server, database, said }
+        }
         _ => ConnectError::Server { server, said },
     }
 }
@@ -214,17 +228,14 @@ fn broken(error: &io::Error, server: String) -> ConnectError {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::Refused { server },
         io::ErrorKind::NotFound => ConnectError::NoSocket { server },
-        // Not the system's: the client's, for a server that is not as it was asked for.
-        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
-            ConnectError::ReadOnly { server }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            ConnectError::Lost { server }
         }
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::InvalidData
-        | io::ErrorKind::InvalidInput => ConnectError::Lost { server, why: io_words(error) },
-        _ => ConnectError::Unreachable { server, why: io_words(error) },
+        _ if error.raw_os_error().is_some() => ConnectError::Unreachable { server, why: io_words(error) },
+        // Not the system's but the client's own: what it read, or did not get to read.
+        io::ErrorKind::PermissionDenied => ConnectError::ReadOnly { server },
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => ConnectError::NotPostgres { server },
+        _ => ConnectError::Lost { server },
     }
 }
 
@@ -243,6 +254,14 @@ fn handshake(error: &TlsError, url: &ServerUrl, host: &Host) -> ConnectError {
         TlsError::InvalidCertificate(
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         ) => ConnectError::NotYetValid { server },
+        // The library that judges has no name here for its own findings, but shows them.
+        TlsError::InvalidCertificate(CertificateError::Other(other)) => match format!("{other:?}") {
+            found if found.contains("CaUsedAsEndEntity") => {
+                ConnectError::Untrusted { server, roots: roots_of(&url.tls) }
+            }
+            found if found.contains("UnsupportedCertVersion") => ConnectError::OldCertificate { server },
+            why => ConnectError::Handshake { server, why },
+        },
         error => ConnectError::Handshake { server, why: error.to_string() },
     }
 }

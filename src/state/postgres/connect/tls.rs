@@ -14,8 +14,10 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, InconsistentKeys,
+    RootCertStore, SignatureScheme,
 };
 
 use super::error::{ConnectError, io_words};
@@ -27,17 +29,16 @@ use crate::state::postgres::address::{Roots, SslMode, Tls};
 /// A file that is named and cannot be used.
 pub(super) fn config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(ring::default_provider());
+    let own = own(tls, &provider)?;
     let verifier = Verifier { check: check(tls)?, provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites of each version")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match own(tls)? {
+    let mut config = match own {
         None => builder.with_no_client_auth(),
-        Some((path, chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| file("the client certificate", &path, error.to_string()))?,
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
     };
     if tls.direct {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
@@ -105,25 +106,31 @@ fn root_file(tls: &Tls) -> Option<PathBuf> {
     }
 }
 
-type Own = (PathBuf, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 /// The client's certificate and key: those that are named, else libpq's own where they are there.
-fn own(tls: &Tls) -> Result<Option<Own>, ConnectError> {
+fn own(tls: &Tls, provider: &CryptoProvider) -> Result<Option<CertifiedKey>, ConnectError> {
     let usual = |name: &str| tls.folder.as_ref().map(|folder| folder.join(name));
     let certificate =
         tls.certificate.clone().or_else(|| usual("postgresql.crt").filter(|path| path.exists()));
     let Some(certificate) = certificate else { return Ok(None) };
     let Some(key) = tls.key.clone().or_else(|| usual("postgresql.key")) else { return Ok(None) };
     let chain = certificates("the client certificate", &certificate)?;
-    let what = "the client key";
-    let meta = fs::metadata(&key).map_err(|error| file(what, &key, io_words(&error)))?;
+    let wrong = |why| file("the client key", &key, why);
+    let meta = fs::metadata(&key).map_err(|error| wrong(io_words(&error)))?;
     // As libpq: a key that root owns may be shared with its group.
     let others = if meta.uid() == 0 { 0o037 } else { 0o077 };
     if meta.mode() & others != 0 {
-        return Err(file(what, &key, "others may read it; run chmod 600 on it".to_owned()));
+        return Err(wrong("others may read it; run chmod 600 on it".to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(&key).map_err(|error| file(what, &key, pem(error)))?;
-    Ok(Some((certificate, chain, key)))
+    let read = PrivateKeyDer::from_pem_file(&key).map_err(|error| wrong(pem(error)))?;
+    let loaded = provider.key_provider.load_private_key(read).map_err(|error| wrong(error.to_string()))?;
+    let own = CertifiedKey::new(chain, loaded);
+    // What else this finds, such as a certificate of an old kind, is the server's to judge.
+    match own.keys_match() {
+        Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(wrong(format!("it is not the key of {}", certificate.display())))
+        }
+        Ok(()) | Err(_) => Ok(Some(own)),
+    }
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
