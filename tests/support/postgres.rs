@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ impl Server {
         let usual = fs::read_to_string(&file).expect("initdb made it");
         fs::write(&file, usual + &lines).expect("it is written");
         let program = bin.join("postgres").display().to_string();
-        home.watch("QUIT", &[&program, "-D", &home.path("data").display().to_string()]);
+        home.serve("QUIT", &format!("{program} -D {folder}/data"));
         let url = Url::parse(&format!("postgres://{USER}@127.0.0.1:{port}/postgres"));
         let mut url = url.expect("it is a URL");
         url.set_password(Some(&encoded(PASSWORD))).expect("it has a host");
@@ -255,7 +256,7 @@ impl Pooler {
             home.path("users").display(),
         );
         fs::write(home.path("config"), config).expect("it is written");
-        home.watch("TERM", &[&program.display().to_string(), &home.path("config").display().to_string()]);
+        home.serve("TERM", &format!("{} {}", program.display(), home.path("config").display()));
         server.until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(Self { port, _home: home })
     }
@@ -267,16 +268,19 @@ struct Home {
     /// PostgreSQL does not run as root: its own user does it then.
     user: Option<u32>,
     group: Option<u32>,
-    watcher: Option<Child>,
+    watcher: Child,
 }
 
-/// Starts the arguments after a folder and a signal. When its input ends, it ends them by the
-/// signal, and the folder goes too.
-const WATCHER: &str = r#"folder=$1; signal=$2; shift 2
-"$@" >"$folder/log" 2>&1 </dev/null & child=$!
-read -r _
-kill -$signal $child; wait $child
-rm -rf "$folder""#;
+/// Waits for a signal and a command on its input, starts the command, and ends it by the signal
+/// when the input ends. Whenever that is, the folder goes too.
+const WATCHER: &str = r#"folder=$1
+if read -r signal command; then
+    $command >"$folder/log" 2>&1 </dev/null & child=$!
+    read -r _
+    kill -$signal $child; wait $child
+fi
+# What was still at work in it may have ended meanwhile.
+rm -rf "$folder" || { sleep 2; rm -rf "$folder"; }"#;
 
 impl Home {
     fn new() -> Self {
@@ -291,50 +295,46 @@ impl Home {
         let (user, group) = if root { (Some(id("-u")), Some(id("-g"))) } else { (None, None) };
         chown(&folder, user, group).expect("it is ours");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        Self { folder, user, group, watcher: None }
+        let mut command = as_user(&folder, user, group, WATCHER);
+        // An interrupt at the terminal is not for it: it has yet to clear up.
+        command.arg("watcher").arg(&folder).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let watcher = command.spawn().expect("sh runs");
+        Self { folder, user, group, watcher }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    fn shell(&self, script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).current_dir(&self.folder).stdin(Stdio::null());
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        if let (Some(user), Some(group)) = (self.user, self.group) {
-            command.uid(user).gid(group);
-        }
-        command
-    }
-
     fn run(&self, script: &str) {
-        let output = self.shell(script).output().expect("sh runs");
+        let output = as_user(&self.folder, self.user, self.group, script).output().expect("sh runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{script}: {said}");
     }
 
-    fn watch(&mut self, signal: &str, arguments: &[&str]) {
-        let mut command = self.shell(WATCHER);
-        // An interrupt at the terminal is not for it: it has yet to clear up.
-        command.arg("watcher").arg(&self.folder).arg(signal).args(arguments).process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.watcher = Some(command.spawn().expect("sh runs"));
+    /// Starts a command that this signal ends.
+    fn serve(&mut self, signal: &str, command: &str) {
+        let input = self.watcher.stdin.as_mut().expect("it is piped");
+        writeln!(input, "{signal} {command}").expect("the watcher lives");
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        match &mut self.watcher {
-            Some(watcher) => {
-                drop(watcher.stdin.take());
-                let _ended = watcher.wait();
-            }
-            None => {
-                let _gone = fs::remove_dir_all(&self.folder);
-            }
-        }
+        drop(self.watcher.stdin.take());
+        let _ended = self.watcher.wait();
     }
+}
+
+fn as_user(folder: &Path, user: Option<u32>, group: Option<u32>, script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).current_dir(folder).stdin(Stdio::null());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    if let (Some(user), Some(group)) = (user, group) {
+        command.uid(user).gid(group);
+    }
+    command
 }
 
 /// Makes an authority, certificates of the server that it signed, and one that signed itself.

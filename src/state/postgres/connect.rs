@@ -11,11 +11,12 @@ mod passfile;
 mod tls;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::{ChannelBinding, SslMode as Negotiated, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
@@ -102,8 +103,8 @@ impl Connecting<'_> {
         };
         let began = Instant::now();
         let not_found = |why| ConnectError::HostNotFound { host: name.to_owned(), why };
-        let addresses: Vec<IpAddr> = match timeout(end - began, lookup_host((name, port))).await {
-            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+        let addresses = match timeout(end - began, resolve(name, port)).await {
+            Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => return Err(not_found(lookup_words(&error))),
             Err(_) => return Err(not_found("no name server answered in time".to_owned())),
         };
@@ -228,6 +229,23 @@ fn share(end: Instant, parts: usize) -> Instant {
     let now = Instant::now();
     let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
     now + end.saturating_duration_since(now) / parts
+}
+
+/// Asks the system for the addresses of a host.
+async fn resolve(name: &str, port: u16) -> io::Result<Vec<IpAddr>> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let name = name.to_owned();
+    let (answer, answered) = oneshot::channel();
+    // A name server may be silent for longer than we wait. Tokio's own threads would hold up the end
+    // of the process until then.
+    thread::Builder::new().spawn(move || {
+        let found = (name.as_str(), port).to_socket_addrs();
+        // Who asked may be gone.
+        let _gone = answer.send(found.map(|all| all.map(|address| address.ip()).collect()));
+    })?;
+    answered.await.map_err(io::Error::other)?
 }
 
 fn lookup_words(error: &io::Error) -> String {
