@@ -16,7 +16,7 @@ use norn::state::postgres::connect::{ConnectError, connect, words};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::postgres_server::{PASSWORD, Pooler, Server, server};
+use crate::postgres_server::{PASSWORD, Pooler, Server, own};
 use crate::proxy::{Proxy, Side};
 use crate::shared::free_port;
 
@@ -94,7 +94,7 @@ impl Told {
 
 #[tokio::test]
 async fn who_is_turned_away_is_told_why() {
-    let Some(server) = server("connections to a database") else { return };
+    let Some(server) = own("connections to a database") else { return };
     let database = server.database();
     let home = tempfile::tempdir().expect("a temporary folder");
     let mut told = Told::new(&home, server);
@@ -159,7 +159,7 @@ async fn who_is_turned_away_is_told_why() {
 
 #[tokio::test]
 async fn what_is_out_of_reach_is_told_in_time() {
-    let Some(server) = server("connections to a database") else { return };
+    let Some(server) = own("connections to a database") else { return };
     let database = server.database();
     let home = tempfile::tempdir().expect("a temporary folder");
     let mut told = Told::new(&home, server);
@@ -260,7 +260,7 @@ const STARTING: &[u8] = b"E\0\0\0\x3eSFATAL\0VFATAL\0C57P03\0Mthe database syste
 
 #[tokio::test]
 async fn a_server_that_starts_is_waited_for() {
-    let Some(server) = server("connections to a database") else { return };
+    let Some(server) = own("connections to a database") else { return };
     let database = server.database();
     let home = tempfile::tempdir().expect("a temporary folder");
     let mut told = Told::new(&home, server);
@@ -284,20 +284,18 @@ async fn a_server_that_starts_is_waited_for() {
 
 #[tokio::test]
 async fn a_socket_and_a_pooler_serve_as_well() {
-    let Some(server) = server("connections to a database") else { return };
+    let Some(server) = own("connections to a database") else { return };
     let database = server.database();
     let home = tempfile::tempdir().expect("a temporary folder");
     let mut told = Told::new(&home, server);
     told.name(&database.name, "DATABASE");
     let url = database.url();
-    if std::env::var_os("NORN_TEST_POSTGRES_URL").is_none() {
-        let socket = format!("{url}?host={}&sslmode=verify-full", server.folder().display());
-        told.tell("socket", &socket).await;
-        told.is(r#"
-        socket
-          plain, norn, DATABASE
-        "#);
-    }
+    let socket = format!("{url}?host={}&sslmode=verify-full", server.folder().display());
+    told.tell("socket", &socket).await;
+    told.is(r#"
+    socket
+      plain, norn, DATABASE
+    "#);
     let Some(pooler) = Pooler::start(server) else { return };
     told.name(pooler.port, "POOLER");
     let url = database.url_at(pooler.port);
@@ -329,7 +327,7 @@ async fn a_socket_and_a_pooler_serve_as_well() {
 
 #[tokio::test]
 async fn errors_of_statements_are_told_in_words() {
-    let Some(server) = server("connections to a database") else { return };
+    let Some(server) = own("connections to a database") else { return };
     let database = server.database();
     let proxy = Proxy::before(server.port());
     let env = BTreeMap::new();

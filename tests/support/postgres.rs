@@ -33,20 +33,25 @@ pub struct Server {
     home: Option<Home>,
 }
 
-/// The server of this process. `what` is not tested where there is none.
+/// The server that this process makes its databases on. `what` is not tested where there is none.
 pub fn server(what: &str) -> Option<&'static Server> {
-    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| match std::env::var("NORN_TEST_POSTGRES_URL") {
-        Ok(url) if !url.is_empty() => {
-            let url = Url::parse(&url).expect("NORN_TEST_POSTGRES_URL is a URL");
-            Some(Server { url, bin: bin().unwrap_or_default(), home: None })
-        }
-        Ok(_) | Err(_) => Server::start(""),
+    static NAMED: OnceLock<Option<Server>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| {
+        let url = std::env::var("NORN_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty())?;
+        let url = Url::parse(&url).expect("NORN_TEST_POSTGRES_URL is a URL");
+        Some(Server { url, bin: bin().unwrap_or_default(), home: None })
     });
-    if server.is_none() {
+    named.as_ref().or_else(|| own(what))
+}
+
+/// The same, but always a server of this process's own.
+pub fn own(what: &str) -> Option<&'static Server> {
+    static OWN: OnceLock<Option<Server>> = OnceLock::new();
+    let own = OWN.get_or_init(|| Server::start("")).as_ref();
+    if own.is_none() {
         skipped(what, "PostgreSQL is not installed");
     }
-    server.as_ref()
+    own
 }
 
 /// Where PostgreSQL's programs are: Debian has them in folders of their version.
