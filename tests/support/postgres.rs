@@ -80,7 +80,7 @@ impl Server {
         let folder = home.folder.display().to_string();
         let lines = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{folder}'\n\
-             max_connections = 200\nfsync = off\nsynchronous_commit = off\nssl = on\n\
+             max_connections = 200\nfsync = off\nfull_page_writes = off\nsynchronous_commit = off\nssl = on\n\
              ssl_cert_file = '{folder}/good.crt'\nssl_key_file = '{folder}/server.key'\n\
              ssl_ca_file = '{folder}/ca.crt'\n{config}\n"
         );
