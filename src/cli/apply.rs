@@ -231,6 +231,7 @@ impl Applying<'_> {
             world: self.world().await?,
             control: control.clone(),
             events,
+            plan: None,
             parallelism: self.doing.parallelism.get().into(),
         });
         let (notices, mut noticed) = mpsc::unbounded_channel();

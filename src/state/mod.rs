@@ -22,7 +22,8 @@ use async_trait::async_trait;
 pub use change::Change;
 pub use lock::{Held, Holder, Lease};
 pub use record::{
-    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
+    Snapshot, StepLog,
 };
 
 use crate::secret::Secret;
@@ -82,6 +83,9 @@ pub trait Store: Send + Sync {
 
     /// The newest deployments with their step logs, newest first.
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError>;
+
+    /// The operations of a saved plan, in the order in which they ended, unfinished ones last.
+    async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError>;
 }
 
 /// What can go wrong with a store. Each names the store and how to go on.

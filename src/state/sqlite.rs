@@ -29,7 +29,7 @@ use rusqlite::Connection;
 use self::failure::Failure;
 use self::place::Place;
 use super::lock::{Held, Holder, Lease};
-use super::{Change, Deployment, Scope, Snapshot, Store, StoreError};
+use super::{Applied, Change, Deployment, Scope, Snapshot, Store, StoreError};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 
@@ -160,6 +160,15 @@ impl Store for SqliteStore {
         let app = app.cloned();
         self.run("reading", move |inner| {
             let read = inner.read(|conn, place| snapshot::history(conn, place, app.as_ref(), limit))?;
+            Ok(read.unwrap_or_default())
+        })
+        .await
+    }
+
+    async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError> {
+        let plan = plan.to_owned();
+        self.run("reading", move |inner| {
+            let read = inner.read(|conn, place| snapshot::operations_of(conn, place, &plan))?;
             Ok(read.unwrap_or_default())
         })
         .await

@@ -63,6 +63,18 @@ pub fn operation(id: &str) -> Change {
         address: Address::deploy(&app("web")),
         action: "deploy".into(),
         intent: json!({"tag": "web:c0ffee"}),
+        plan: None,
+    }
+}
+
+/// An operation of a saved plan.
+pub fn planned(id: &str, address: Address, plan: &str) -> Change {
+    Change::OperationStarted {
+        id: id.into(),
+        address,
+        action: "update".into(),
+        intent: json!({}),
+        plan: Some(plan.into()),
     }
 }
 

@@ -16,9 +16,10 @@ use crate::state::{StoreError, seed};
 
 /// The migrations in order; the schema's number is how many of them ran. A published one never
 /// changes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/sqlite/0001-meta.sql"),
     include_str!("../migrations/sqlite/0002-tables.sql"),
+    include_str!("../migrations/sqlite/0003-plans.sql"),
 ];
 
 /// The schema that this norn writes.

@@ -13,8 +13,8 @@ use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::{
-    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
-    StoreError,
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
+    Snapshot, StepLog, StoreError,
 };
 
 /// Reads everything a plan compares with, at one moment.
@@ -82,6 +82,27 @@ pub fn history(
             rows(conn, "deployments", "id", &sql, &[&limit, &app.as_str()], read)
         }
     }
+}
+
+/// The operations of a saved plan, in the order in which they ended.
+pub fn operations_of(conn: &Connection, place: &Place, plan: &str) -> Result<Vec<Applied>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    match schema::inspect(conn, place)? {
+        Found::Empty | Found::Founded => return Ok(Vec::new()),
+        Found::V1 => return Err(older(place, 0)),
+        Found::Older(found) => return Err(older(place, found)),
+        Found::Current => {}
+    }
+    let sql = "SELECT id, address, action, outcome, forge_after, deploy_after FROM norn_operations \
+               WHERE plan = ?1 AND plan <> '' ORDER BY ended_at IS NULL, ended_at, started_at, rowid";
+    rows(conn, "norn_operations", "id", sql, &[&plan], |row| {
+        Ok(Applied {
+            address: row.parse("address")?,
+            action: row.text("action")?,
+            outcome: row.text("outcome")?,
+            after: Digests { forge: row.maybe("forge_after")?, deploy: row.maybe("deploy_after")? },
+        })
+    })
 }
 
 fn older(place: &Place, found: u32) -> Failure {
