@@ -57,8 +57,8 @@ pub fn inspect(conn: &Connection, place: &Place) -> Result<Found, Failure> {
     }
     for table in &published {
         let columns = columns_of(conn, table.name)?;
-        if let Some(lacking) = table.columns.iter().find(|column| !columns.iter().any(|c| c == *column)) {
-            let why = format!("its table {} lacks the column {lacking}", table.name);
+        if let Some(lacking) = table.columns.iter().find(|column| !columns.iter().any(|c| c == column.name)) {
+            let why = format!("its table {} lacks the column {}", table.name, lacking.name);
             return Err(place.foreign(why).into());
         }
     }
@@ -136,7 +136,29 @@ fn read_meta(conn: &Connection, place: &Place) -> Result<u32, Failure> {
         let ours = place.scope.to_string();
         return Err(StoreError::OtherScope { place: place.name.clone(), theirs, ours }.into());
     }
-    Ok(found)
+    match meta("moved") {
+        "" => Ok(found),
+        to => Err(StoreError::Moved { place: place.name.clone(), to: to.into() }.into()),
+    }
+}
+
+/// The tables and columns of others, such as v1's, as `table` and `table.column`.
+pub fn unknown(conn: &Connection) -> Result<Vec<String>, Failure> {
+    let names = column(
+        conn,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+         AND name NOT IN ('norn_meta', 'norn_locks') ORDER BY name",
+    )?;
+    let mut unknown = Vec::new();
+    for name in names {
+        let Some(table) = seed::all().find(|table| table.name == name) else {
+            unknown.push(name);
+            continue;
+        };
+        let more = columns_of(conn, &name)?.into_iter().filter(|column| table.column(column).is_none());
+        unknown.extend(more.map(|column| format!("{name}.{column}")));
+    }
+    Ok(unknown)
 }
 
 fn columns_of(conn: &Connection, table: &str) -> Result<Vec<String>, Failure> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ToSql};
 
 use super::failure::Failure;
@@ -13,8 +14,8 @@ use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::{
-    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
-    StoreError,
+    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, LeaseRow, Operated, PendingStep, Record,
+    Run, Snapshot, StepLog, StoreError,
 };
 
 /// Reads everything a plan compares with, at one moment.
@@ -61,11 +62,8 @@ pub fn history(
     limit: u32,
 ) -> Result<Vec<Deployment>, Failure> {
     let _tx = conn.unchecked_transaction()?;
-    match schema::inspect(conn, place)? {
-        Found::Empty | Found::Founded => return Ok(Vec::new()),
-        Found::V1 => return Err(older(place, 0)),
-        Found::Older(found) => return Err(older(place, found)),
-        Found::Current => {}
+    if !recorded(conn, place)? {
+        return Ok(Vec::new());
     }
     const NEWEST: &str = "ORDER BY started_at DESC, rowid DESC LIMIT ?1";
     let read = |row: Named<'_>| {
@@ -81,6 +79,64 @@ pub fn history(
             let sql = format!("SELECT * FROM deployments WHERE app = ?2 {NEWEST}");
             rows(conn, "deployments", "id", &sql, &[&limit, &app.as_str()], read)
         }
+    }
+}
+
+/// The lease row; `None` where the first tables are not made yet.
+pub fn lease(conn: &Connection, place: &Place) -> Result<Option<LeaseRow>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    match schema::inspect(conn, place)? {
+        Found::Empty | Found::V1 => Ok(None),
+        Found::Founded | Found::Older(_) | Found::Current => lease::row(conn).map(Some),
+    }
+}
+
+/// When each record was last put.
+pub fn updated(conn: &Connection, place: &Place) -> Result<BTreeMap<Address, Timestamp>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if !recorded(conn, place)? {
+        return Ok(BTreeMap::new());
+    }
+    let sql = "SELECT address, updated_at FROM norn_resources";
+    let times = rows(conn, "norn_resources", "address", sql, &[], |row| {
+        Ok((row.parse("address")?, row.parse("updated_at")?))
+    })?;
+    Ok(times.into_iter().collect())
+}
+
+/// The newest operations on an address, newest first.
+pub fn operated(
+    conn: &Connection,
+    place: &Place,
+    address: &Address,
+    limit: u32,
+) -> Result<Vec<Operated>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if !recorded(conn, place)? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT o.id, o.action, o.started_at, o.ended_at, o.outcome, r.who, r.command \
+               FROM norn_operations o JOIN norn_runs r ON r.id = o.run WHERE o.address = ?1 \
+               ORDER BY o.started_at DESC, o.rowid DESC LIMIT ?2";
+    rows(conn, "norn_operations", "id", sql, &[&address.to_string(), &limit], |row| {
+        Ok(Operated {
+            action: row.text("action")?,
+            who: row.text("who")?,
+            command: row.text("command")?,
+            started_at: row.parse("started_at")?,
+            ended_at: row.maybe_time("ended_at")?,
+            outcome: row.text("outcome")?,
+        })
+    })
+}
+
+/// Whether there are tables of records.
+fn recorded(conn: &Connection, place: &Place) -> Result<bool, Failure> {
+    match schema::inspect(conn, place)? {
+        Found::Empty | Found::Founded => Ok(false),
+        Found::V1 => Err(older(place, 0)),
+        Found::Older(found) => Err(older(place, found)),
+        Found::Current => Ok(true),
     }
 }
 
