@@ -12,6 +12,7 @@ use super::plan::unknown_app;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
+use crate::provider::folders;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
@@ -20,7 +21,7 @@ use crate::spec::name::{AppName, StageName};
 use crate::spec::problem;
 use crate::spec::reference::{self, Part};
 use crate::spec::shape::Use;
-use crate::state::sqlite::SqliteStore;
+use crate::state::sqlite::{self, SqliteStore};
 use crate::state::{Scope, Store, StoreError};
 
 /// A project whose state can be opened.
@@ -78,8 +79,7 @@ impl Project {
         let scope = Scope { project, stage: stage.clone() };
         let env_files = global.env_file.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
+        let store = open_store(&place.path, &scope)?;
         Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
     }
 
@@ -132,20 +132,36 @@ impl Project {
             self.root.folder.join(&file.folder).join(name)
         });
         let kept = [".norn", "snapshots"].map(|name| self.root.folder.join(name));
+        // What a state that was moved left: its folder, and beside that its file.
+        let stayed = folders::stayed(&self.folders.stage);
+        let left = stayed.iter().filter_map(|folder| Some(folder.to_str()?.strip_suffix(".d")?.into()));
         // SQLite writes beside the file while a command is at work.
-        let state = ["", "-wal", "-shm", "-journal"].map(|end| {
-            let mut path = self.place.path.clone().into_os_string();
-            path.push(end);
-            PathBuf::from(path)
+        let state = left.chain([self.place.path.clone()]).flat_map(|path| {
+            ["", "-wal", "-shm", "-journal"].map(|end| PathBuf::from(format!("{}{end}", path.display())))
         });
         let values = self.env_files.iter().cloned();
-        files.chain(kept).chain([self.folders.norn.clone()]).chain(state).chain(values).collect()
+        let own = stayed.iter().cloned().chain([self.folders.norn.clone()]);
+        files.chain(kept).chain(own).chain(state).chain(values).collect()
     }
 
     /// What the first line of a plan says of the state.
     pub fn state_label(&self) -> String {
-        let here = std::env::current_dir().unwrap_or_default();
-        self.place.path.strip_prefix(&here).unwrap_or(&self.place.path).display().to_string()
+        self.place.label()
+    }
+
+    /// What is typed back before something that weighs much: the stage's name, without stages the
+    /// project's.
+    pub fn name(&self) -> &str {
+        self.stage.as_ref().map_or(self.scope.project.as_str(), StageName::as_str)
+    }
+
+    /// Another place for the state, as a spec with it would have it.
+    pub fn elsewhere(&self, path: &Path) -> Result<(StatePlace, Folders), Failure> {
+        let path = std::path::absolute(path)
+            .map_err(|error| Failure::new(format!("{} cannot be found: {error}", path.display())))?;
+        let usual = Usual::new(&self.root, self.stage.as_ref());
+        let named = (!same_file(&path, &usual.path)).then(|| real(&path));
+        Ok(usual.or_named(named, false))
     }
 
     /// An app that neither the spec nor the state knows is a slip.
@@ -162,29 +178,65 @@ impl Project {
 
     /// Makes the folders that a change needs, and remembers where the state is.
     pub fn prepare(&self) -> Result<(), Failure> {
-        let fail = |path: &Path, error: &io::Error| {
-            let mend = match error.kind() {
-                io::ErrorKind::StorageFull => "free some space on its disk",
-                _ => "give this user write access to it, or name another place with --state FILE",
-            };
-            Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
-        };
+        self.make_folders()?;
+        remember(&self.place)
+    }
+
+    /// Makes the folders that belong to the state.
+    pub fn make_folders(&self) -> Result<(), Failure> {
         for folder in [&self.folders.norn, &self.folders.stage] {
-            private_folder(folder).map_err(|error| fail(folder, &error))?;
+            private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }
         let ignore = self.folders.norn.join(".gitignore");
         if !ignore.exists() {
-            private_file(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
-        }
-        let memory = &self.place.memory;
-        if let Some(folder) = memory.parent().filter(|folder| folder.is_dir()) {
-            let text = format!("{}\n", self.place.path.display());
-            if fs::read_to_string(memory).ok().as_deref() != Some(text.as_str()) {
-                private_file(memory, &text).map_err(|error| fail(folder, &error))?;
-            }
+            private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))?;
         }
         Ok(())
     }
+}
+
+/// A store in a place. It is neither made nor read yet.
+pub fn open_store(path: &Path, scope: &Scope) -> Result<Arc<dyn Store>, Failure> {
+    Ok(Arc::new(SqliteStore::open(path, scope.clone()).map_err(store_failure)?))
+}
+
+impl StatePlace {
+    /// As a reader here would name it.
+    pub fn label(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.path.strip_prefix(&here).unwrap_or(&self.path).display().to_string()
+    }
+}
+
+/// Remembers where the state is, where there is a folder to remember it in.
+pub fn remember(place: &StatePlace) -> Result<(), Failure> {
+    let memory = &place.memory;
+    if let Some(folder) = memory.parent().filter(|folder| folder.is_dir()) {
+        let text = format!("{}\n", place.path.display());
+        if fs::read_to_string(memory).ok().as_deref() != Some(text.as_str()) {
+            private_file(memory, &text).map_err(|error| unwritten(folder, &error))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    let mend = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space on its disk",
+        _ => "give this user write access to it, or name another place with --state FILE",
+    };
+    Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
+}
+
+/// Whether two paths name one file, which need not be there.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    one == other || real(one) == real(other)
+}
+
+/// A path with its links followed, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let in_folder = || Some(real(path.parent()?).join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 /// Writes a file, mode 0600, whole or not at all.
@@ -194,6 +246,42 @@ fn private_file(path: &Path, text: &str) -> io::Result<()> {
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
+/// Where a stage's state and folders are unless another place is named.
+struct Usual {
+    path: PathBuf,
+    folders: Folders,
+    memory: PathBuf,
+}
+
+impl Usual {
+    fn new(root: &Root, stage: Option<&StageName>) -> Self {
+        let norn = root.folder.join(".norn");
+        let snapshots = root.folder.join("snapshots");
+        let (stage, snapshots) = match stage {
+            Some(stage) => (norn.join("stages").join(stage.as_str()), snapshots.join(stage.as_str())),
+            None => (norn.clone(), snapshots),
+        };
+        Self {
+            path: stage.join("state.db"),
+            memory: stage.join("store"),
+            folders: Folders { norn, stage, snapshots },
+        }
+    }
+
+    fn or_named(self, named: Option<PathBuf>, by_flag: bool) -> (StatePlace, Folders) {
+        let Self { path, folders, memory } = self;
+        match named {
+            // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
+            Some(other) if !same_file(&other, &path) => {
+                let beside = PathBuf::from(format!("{}.d", other.display()));
+                let folders = Folders { norn: beside.clone(), stage: beside, ..folders };
+                (StatePlace { path: other, named: true, by_flag, memory }, folders)
+            }
+            named => (StatePlace { path, named: named.is_some(), by_flag, memory }, folders),
+        }
+    }
+}
+
 /// Where a stage's state and folders are.
 fn places(
     global: &Global,
@@ -201,12 +289,6 @@ fn places(
     staged: &Staged,
     stage: Option<&StageName>,
 ) -> Result<(StatePlace, Folders), Failure> {
-    let norn = root.folder.join(".norn");
-    let default = match stage {
-        Some(stage) => norn.join("stages").join(stage.as_str()),
-        None => norn.clone(),
-    };
-    let memory = default.join("store");
     let written = staged.tree.get("state").and_then(|state| state.get("path")?.scalar());
     let named = match (&global.state, written) {
         (Some(path), _) => {
@@ -215,20 +297,7 @@ fn places(
         (None, Some(text)) => Some(root.folder.join(resolve_path(global, text, staged)?)),
         (None, None) => None,
     };
-    let snapshots = match stage {
-        Some(stage) => root.folder.join("snapshots").join(stage.as_str()),
-        None => root.folder.join("snapshots"),
-    };
-    let by_flag = global.state.is_some();
-    let (path, folders) = match &named {
-        // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
-        Some(path) => {
-            let beside = PathBuf::from(format!("{}.d", path.display()));
-            (path.clone(), Folders { norn: beside.clone(), stage: beside, snapshots })
-        }
-        None => (default.join("state.db"), Folders { norn, stage: default, snapshots }),
-    };
-    let place = StatePlace { path, named: named.is_some(), by_flag, memory };
+    let (place, folders) = Usual::new(root, stage).or_named(named, global.state.is_some());
     remembered(&place)?;
     if !place.named && std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) && !place.path.exists() {
         return Err(Failure::new(format!("there is no state at {}, and this is CI", place.path.display())).help(
@@ -238,11 +307,17 @@ fn places(
     Ok((place, folders))
 }
 
-/// Refuses a state that is elsewhere than it was, unless `--state` says so.
+/// Refuses a state that is elsewhere than it was, unless `--state` says so or it was moved.
 fn remembered(place: &StatePlace) -> Result<(), Failure> {
     let Ok(text) = fs::read_to_string(&place.memory) else { return Ok(()) };
     let was = Path::new(text.trim());
-    if place.by_flag || was == place.path || !was.exists() {
+    if place.by_flag || !was.exists() || same_file(was, &place.path) {
+        return Ok(());
+    }
+    // Either it was moved to the new place, or from there, and the store itself will say so.
+    let moved =
+        |from: &Path, to: &Path| sqlite::moved(from).is_some_and(|place| same_file(Path::new(&place), to));
+    if moved(was, &place.path) || moved(&place.path, was) {
         return Ok(());
     }
     Err(Failure::new(format!(
@@ -284,7 +359,9 @@ pub fn store_failure(error: StoreError) -> Failure {
         _ => Exit::Error,
     };
     let help = match &error {
-        StoreError::Locked { .. } => Some("wait for it with --lock-wait 5m, or end that process"),
+        StoreError::Locked { .. } => Some(
+            "`norn lock status` shows what it does; wait for it with --lock-wait 5m, or end that process",
+        ),
         _ => None,
     };
     let failure = Failure::new(error.to_string()).exit(exit);
