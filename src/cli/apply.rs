@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -198,9 +197,8 @@ impl Applying<'_> {
         let command = format!("norn {}", self.request.command());
         let holder = holder(&command)?;
         let asked = machine::since_boot();
-        let wait = self.doing.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value());
         let store = Arc::clone(&self.project.store);
-        let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
+        let lease = store.lock(&holder, self.doing.waiting.time()).await.map_err(store_failure)?;
         let control = Control::default();
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
         let result = self.locked(&mut made, &lease, &keeper, control, &command).await;

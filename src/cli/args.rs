@@ -1,11 +1,15 @@
-//! The arguments of every command.
+//! The arguments of every command; those of `state` and `lock` are in `state`.
+
+mod state;
 
 use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+pub use self::state::{LockCommand, StateCommand};
 use super::failure::Failure;
 use crate::plan::select::Selector;
 use crate::spec::name::{AppName, StageName};
@@ -107,6 +111,11 @@ pub enum Command {
         #[command(subcommand)]
         command: StateCommand,
     },
+    /// Look after the lock on the state
+    Lock {
+        #[command(subcommand)]
+        command: LockCommand,
+    },
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS)]
     Completions { shell: clap_complete::Shell },
@@ -124,12 +133,6 @@ pub enum Command {
         #[arg(last = true)]
         program: Vec<OsString>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum StateCommand {
-    /// Bring a state that an older norn wrote, or Norn v1, to this version
-    Upgrade,
 }
 
 const VALIDATE: &str = "\
@@ -301,15 +304,28 @@ pub struct Doing {
     /// protected stages
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
-    /// How long to wait for another norn [default: not at all]
-    #[arg(long, value_name = "TIME", value_parser = time_span)]
-    pub lock_wait: Option<TimeSpan>,
+    #[command(flatten)]
+    pub waiting: Waiting,
     /// How many steps work at once
     #[arg(long, value_name = "N", default_value = "10")]
     pub parallelism: NonZeroU16,
     /// How progress is shown
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
+}
+
+/// How long a command waits for its turn.
+#[derive(Debug, clap::Args)]
+pub struct Waiting {
+    /// How long to wait for another norn [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    lock_wait: Option<TimeSpan>,
+}
+
+impl Waiting {
+    pub fn time(&self) -> Duration {
+        self.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value())
+    }
 }
 
 fn time_span(text: &str) -> Result<TimeSpan, String> {
@@ -391,4 +407,8 @@ pub enum SchemaName {
     Apply,
     Status,
     History,
+    /// What `norn lock status --json` prints
+    Lock,
+    /// What `norn state show --json` prints
+    State,
 }

@@ -37,7 +37,7 @@ pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
     if said.yes && (!weighty || said.confirm.as_deref() == Some(name)) {
         return Ok(Agreed::Beforehand);
     }
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !at_terminal() {
         let why = match (destroys, protected) {
             (0, false) => "there is no terminal to ask at".to_owned(),
             (0, true) => format!("stage `{name}` is protected"),
@@ -48,29 +48,63 @@ pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
             _ => why,
         };
         let confirm = weighty.then_some(name);
-        let typed = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         return Err(Failure::new(format!("{why}, so nothing was applied"))
-            .help(format!("to go on without asking: {}", unasked(typed, confirm))));
+            .help(format!("to go on without asking: {}", unasked(typed(), confirm))));
     }
-    let question =
+    let prompt =
         if weighty { format!("Type {name} to {command}: ") } else { "Apply this plan? [y/N] ".to_owned() };
-    let mut stderr = io::stderr();
-    let _ = write!(stderr, "{question}");
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::new(format!("no answer: {error}")))?;
-    let answer = answer.trim();
+    let answer = answer(&prompt)?;
     let yes =
         if weighty { answer == name } else { ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()) };
     if yes {
         Ok(Agreed::AtTerminal)
     } else {
-        let why = match answer {
+        let why = match answer.as_str() {
             typed if weighty && !typed.is_empty() => format!("you typed `{typed}`, not `{name}`"),
             _ => "you did not say yes".to_owned(),
         };
         Err(Failure::new(format!("nothing was applied: {why}")).exit(Exit::Cancelled))
     }
+}
+
+/// Has a word typed back before something that is no plan is done, such as to `break the lock`;
+/// `nothing` says what was not done without it.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_word(to: &str, word: &str, nothing: &str) -> Result<(), Failure> {
+    if !at_terminal() {
+        return Err(Failure::new(format!("there is no terminal to ask at, so {nothing}"))
+            .help(format!("to go on without asking: {}", unasked(typed(), None))));
+    }
+    match answer(&format!("Type {word} to {to}: "))? {
+        answer if answer == word => Ok(()),
+        answer if answer.is_empty() => {
+            Err(Failure::new(format!("{nothing}: you did not say yes")).exit(Exit::Cancelled))
+        }
+        answer => {
+            Err(Failure::new(format!("{nothing}: you typed `{answer}`, not `{word}`")).exit(Exit::Cancelled))
+        }
+    }
+}
+
+fn at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// The line that the user types behind a question.
+fn answer(prompt: &str) -> Result<String, Failure> {
+    let mut stderr = io::stderr();
+    let _ = write!(stderr, "{prompt}");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::new(format!("no answer: {error}")))?;
+    Ok(answer.trim().to_owned())
+}
+
+/// The words of this command, without the program's.
+fn typed() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())
 }
 
 /// The command that was typed, as it runs without asking.

@@ -7,6 +7,7 @@ mod facts;
 mod failure;
 mod history;
 mod init;
+mod lock;
 mod logs;
 mod place;
 mod plan;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use apply::Request;
-use args::{Apply, Args, Command, Destroy, Output, Restart, Selection, StateCommand};
+use args::{Apply, Args, Command, Destroy, LockCommand, Output, Restart, Selection, StateCommand};
 pub use failure::{Exit, Failure};
 
 use crate::render::Printer;
@@ -81,7 +82,21 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
             printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Ok)
         }
-        Command::State { command: StateCommand::Upgrade } => state::upgrade(global, printer),
+        Command::State { command } => match command {
+            StateCommand::Upgrade => state::upgrade(global, printer),
+            StateCommand::Show { address } => state::show::run(global, address.as_ref(), printer),
+            StateCommand::Export { into } => state::file::export(global, &into, printer),
+            StateCommand::Import { from, waiting } => {
+                state::file::import(global, &from, waiting.time(), printer)
+            }
+            StateCommand::Migrate { to, waiting } => {
+                state::migrate::run(global, &to, waiting.time(), printer)
+            }
+        },
+        Command::Lock { command } => match command {
+            LockCommand::Status => lock::status(global, printer),
+            LockCommand::Break { yes, token } => lock::break_it(global, yes, token, printer),
+        },
         Command::Man { folder } => man(folder, printer),
         Command::Version => {
             version(global.json, printer);

@@ -40,6 +40,10 @@ fn what_steps_print_is_scrubbed_everywhere() {
     run("apply --yes -v");
     run("status --json");
     run("history --json");
+    run("state show forge/hello");
+    run("state show --json");
+    run("state export ../state.json");
+    run("state export");
     run("spec");
     run("logs hello --step build");
     run("logs hello --step migrate");

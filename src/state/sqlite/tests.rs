@@ -49,6 +49,11 @@ impl Backend for Folder {
             other => panic!("a test asks for a number or a text, not {other:?}"),
         }
     }
+
+    async fn clear(&self) {
+        let folder = self.path().parent().expect("it has a folder").to_owned();
+        std::fs::remove_dir_all(folder).expect("it is ours");
+    }
 }
 
 conformance!(Folder::new());
