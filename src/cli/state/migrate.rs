@@ -20,7 +20,7 @@ use crate::render::Printer;
 use crate::state::{Dump, Lease, Store, StoreError};
 
 pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
-    super::super::runtime()?.block_on(async {
+    crate::cli::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let (place, folders) = target(&project, to)?;
         let moving = Moving {
