@@ -36,8 +36,9 @@ pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Resul
                 moving.settle()?
             }
             Err(error) => return Err(store_failure(error)),
-            Ok(None) => return Err(super::absent(&project)),
-            Ok(Some(_)) => moving.run(wait, printer).await?,
+            Ok(None) if !project.place.path.exists() => return Err(super::absent(&project)),
+            // A database of v1 has no lock yet, which taking it makes.
+            Ok(None | Some(_)) => moving.run(wait, printer).await?,
         }
         moving.tell(printer);
         Ok(Exit::Ok)
@@ -127,7 +128,7 @@ impl Moving<'_> {
         filled.map_err(store_failure)
     }
 
-    /// What the state's marks and links leave to do once it is moved.
+    /// What was left to do after the mark.
     fn settle(&self) -> Result<(), Failure> {
         self.lead()?;
         project::remember(&self.place)
