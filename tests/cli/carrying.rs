@@ -325,3 +325,20 @@ fn a_migration_that_ended_at_a_boundary_is_gone_on_with() {
     sandbox.norn("state migrate --to ../new.db").ok();
     assert!(sandbox.read(".norn/store").contains("new.db"));
 }
+
+#[test]
+fn a_database_of_v1_moves_too() {
+    let sandbox = applied(free_port());
+    let history = sandbox.norn("history --json").ok().out;
+    let db = rusqlite::Connection::open(sandbox.path(".norn/state.db")).expect("the state opens");
+    // Without norn's own tables it is one.
+    for table in ["steps", "operations", "runs", "resources", "locks", "meta"] {
+        db.execute_batch(&format!("drop table norn_{table}")).expect("it is there");
+    }
+    db.execute_batch("alter table deployments add column capabilities").expect("it is new");
+    drop(db);
+    sandbox.norn("plan").exits(1).one_error().says("norn state upgrade");
+    let moved = sandbox.norn("state migrate --to ../new.db").ok();
+    moved.says("which is left out: deployments.capabilities");
+    assert_eq!(sandbox.norn("history --json --state ../new.db").ok().out, history);
+}

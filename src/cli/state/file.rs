@@ -15,7 +15,7 @@ use crate::state::Dump;
 use crate::state::dump::MOST;
 
 pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Failure> {
-    super::super::runtime()?.block_on(async {
+    crate::cli::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let dump = project.store.export().await.map_err(store_failure)?;
         let Some(dump) = dump else { return Err(super::absent(&project)) };
@@ -29,11 +29,9 @@ pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Fa
             write_new(file, &bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => Failure::new(format!("{} is there already", file.display()))
                     .help("name a file that is not, or move that one away"),
-                _ => {
-                    // Without the temporary name that the file has at first.
-                    let why = error.get_ref().and_then(|error| error.source()).map(ToString::to_string);
-                    let why = why.unwrap_or_else(|| error.to_string());
-                    Failure::new(format!("{} cannot be written: {why}", file.display()))
+                // In the words of its kind: the error itself names a temporary file.
+                kind => {
+                    Failure::new(format!("{} cannot be written: {}", file.display(), io::Error::from(kind)))
                         .help("name another file")
                 }
             })?;
@@ -48,7 +46,7 @@ pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Fa
 }
 
 pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
-    super::super::runtime()?.block_on(async {
+    crate::cli::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let unread = |why: String| {
             Failure::new(format!("{} is no state that can be imported: {why}", file.display()))

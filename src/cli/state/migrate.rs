@@ -21,7 +21,7 @@ use crate::render::Printer;
 use crate::state::{Dump, Lease, Store, StoreError};
 
 pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
-    super::super::runtime()?.block_on(async {
+    crate::cli::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let (place, folders) = target(global, &project, to)?;
         let moving = Moving {
@@ -35,8 +35,9 @@ pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Resul
             // It was ended after the mark.
             Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle()?,
             Err(error) => return Err(store_failure(error)),
-            Ok(None) => return Err(super::absent(&project)),
-            Ok(Some(_)) => moving.run(wait, printer).await?,
+            Ok(None) if !project.place.path.exists() => return Err(super::absent(&project)),
+            // A database of v1 has no lock yet, which taking it makes.
+            Ok(None | Some(_)) => moving.run(wait, printer).await?,
         }
         moving.tell(printer);
         Ok(Exit::Ok)
@@ -123,7 +124,7 @@ impl Moving<'_> {
         filled.map_err(store_failure)
     }
 
-    /// What the state's marks and links leave to do once it is moved.
+    /// What was left to do after the mark.
     fn settle(&self) -> Result<(), Failure> {
         self.lead()?;
         self.place.remember()

@@ -15,7 +15,7 @@ use crate::state::{Deployment, Operated, Snapshot};
 const OPERATIONS: u32 = 20;
 
 pub fn run(global: &Global, address: Option<&Address>, printer: Printer) -> Result<Exit, Failure> {
-    super::super::runtime()?.block_on(async {
+    crate::cli::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let store = &project.store;
         let stored = store.snapshot().await.map_err(store_failure)?;
