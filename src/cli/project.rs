@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::args::Global;
 use super::failure::{Exit, Failure};
 use super::plan::unknown_app;
+use super::plan_file;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
@@ -36,6 +37,8 @@ pub struct Project {
     plain: Staged,
     /// The files of `--env-file`; absolute.
     env_files: Vec<PathBuf>,
+    /// Files of plans that this command reads or writes; absolute. They are no part of a source.
+    pub plan_files: Vec<PathBuf>,
 }
 
 /// Where the state is, and who said so.
@@ -80,7 +83,18 @@ impl Project {
         let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
-        Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
+        Ok(Self {
+            root,
+            document,
+            stage,
+            scope,
+            place,
+            folders,
+            store,
+            plain: staged,
+            env_files,
+            plan_files: Vec::new(),
+        })
     }
 
     /// What should exist, with every reference resolved.
@@ -127,6 +141,12 @@ impl Project {
 
     /// What is no part of a local source.
     pub fn skip(&self) -> Vec<PathBuf> {
+        let plans = self.plan_files.iter().cloned().chain(plan_file::within(&self.root.folder));
+        self.kept().into_iter().chain(plans).collect()
+    }
+
+    /// What the project itself has beside its sources: no command may replace it.
+    pub fn kept(&self) -> Vec<PathBuf> {
         let files = self.document.sources.iter().map(|file| {
             let name = Path::new(&file.path).file_name().unwrap_or_default();
             self.root.folder.join(&file.folder).join(name)

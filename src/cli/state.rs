@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::apply::holder;
 use super::args::Global;
 use super::failure::{Exit, Failure};
+use super::locked::holder;
 use super::project::{Project, store_failure};
 use crate::render::Printer;
 

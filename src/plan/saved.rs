@@ -57,6 +57,16 @@ pub struct SavedV1 {
     pub plan: PlanV1,
 }
 
+/// The whole file, for its published schema.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "norn plan --out")]
+pub struct SealedV1 {
+    #[serde(flatten)]
+    pub file: SavedV1,
+    /// HMAC-SHA256 of all else under a key of the state: what was changed by hand is not applied.
+    pub seal: String,
+}
+
 /// The state that the plan is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -148,7 +158,7 @@ pub fn read(text: &[u8]) -> Result<Saved, ReadError> {
 }
 
 /// Whether a text begins like a plan, however it is spaced.
-fn begins(text: &[u8]) -> bool {
+pub fn begins(text: &[u8]) -> bool {
     let mut dense = text.iter().filter(|byte| !byte.is_ascii_whitespace());
     HEAD.iter().all(|byte| dense.next() == Some(byte))
 }

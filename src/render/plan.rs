@@ -2,6 +2,7 @@
 
 use super::printer::Paint;
 use super::words;
+use crate::plan::saved::SavedV1;
 use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason};
 use crate::state::Scope;
 
@@ -9,8 +10,10 @@ use crate::state::Scope;
 pub struct Header<'a> {
     pub scope: &'a Scope,
     /// Where the state is.
-    pub state: &'a str,
+    pub state: String,
     pub resources: usize,
+    /// The file that the plan is saved in, if it is.
+    pub saved: Option<&'a SavedV1>,
 }
 
 impl Header<'_> {
@@ -20,6 +23,14 @@ impl Header<'_> {
         let resources = words::count(self.resources, "resource", "resources");
         format!("project {}{stage} · state {} ({resources})", self.scope.project, self.state)
     }
+}
+
+/// What is said of a saved plan below it.
+pub fn stamp(saved: &SavedV1) -> String {
+    let SavedV1 { norn, created_at, expires_at, .. } = saved;
+    format!(
+        "Saved at {created_at:.0} by norn {norn}, valid until {expires_at:.0}. Its seal is not checked here: `norn apply` does.\n"
+    )
 }
 
 /// How wide the addresses may make their column.

@@ -3,9 +3,10 @@
 use crate::sandbox::{Sandbox, free_port};
 use crate::snapshot;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "validate",
     "plan",
+    "show",
     "apply",
     "destroy",
     "status",
@@ -88,7 +89,7 @@ fn completions_and_man_pages_hold_every_command() {
 #[test]
 fn schemas_are_printed_by_name() {
     let sandbox = Sandbox::new();
-    for name in ["infraspec", "validate", "plan", "apply", "status", "history"] {
+    for name in ["infraspec", "validate", "plan", "plan-file", "apply", "status", "history"] {
         let schema = sandbox.norn("schema").arg(name).ok().json();
         assert!(schema["$schema"].is_string() && schema["title"].is_string(), "{name}");
     }

@@ -12,6 +12,7 @@ mod input;
 mod looking;
 mod run;
 mod sandbox;
+mod saved;
 mod secrets;
 mod snapshot;
 mod state;

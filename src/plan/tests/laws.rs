@@ -158,7 +158,8 @@ fn everything_is_destroyed_once() {
 #[test]
 fn a_comment_stays_below_what_github_takes() {
     let scope = crate::state::Scope { project: "shop".parse().expect("a project"), stage: None };
-    let header = crate::render::plan::Header { scope: &scope, state: ".norn/state.db", resources: 0 };
+    let state = ".norn/state.db".into();
+    let header = crate::render::plan::Header { scope: &scope, state, resources: 0, saved: None };
     for (apps, replicas, text) in [(1_000, 1, 5), (40, 2, 9_000), (1, 3, 400_000)] {
         let spec = |replicas: usize, text: &str| {
             let app = |n: usize| {
