@@ -3,7 +3,7 @@
 //! An app's records may stand as planned, or as the plan's own runs and their recovery left them.
 //! Elsewhere: what those runs did (`state`), refusing or walking the rest (`cli`, `apply`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::known::Known;
 use super::{Blocked, DeployWork, ForgeWork, Operation, Plan, Risk, Running, Skip, Work};
@@ -68,16 +68,16 @@ pub fn resume(plan: &Plan, at: &At<'_>) -> Result<Resumed, Vec<Moved>> {
     let mut done = Vec::new();
     let mut moved = BTreeMap::new();
     let renames = renames(plan);
+    let mut ended: HashMap<&AppName, Vec<&Applied>> = HashMap::new();
+    for applied in at.applied.iter().filter(|applied| !applied.outcome.is_empty()) {
+        ended.entry(&applied.address.name).or_default().push(applied);
+    }
     for operation in &plan.operations {
         let app = &operation.address.name;
         let former = renames.get(app).filter(|_| !at.stored.resources.contains_key(&Address::forge(app)));
         let name = former.copied().unwrap_or(app);
         let known = Known::of(name, at.stored);
-        let own: Vec<&Applied> = at
-            .applied
-            .iter()
-            .filter(|applied| applied.address.name == *app && !applied.outcome.is_empty())
-            .collect();
+        let own = ended.get(app).map_or(&[][..], Vec::as_slice);
         let last = own.iter().rposition(|applied| applied.address == operation.address);
         let stands = |from: usize| own[from..].iter().any(|applied| applied.after == known.before);
         if last.is_some_and(|last| own[last].outcome == DONE && stands(last)) {
