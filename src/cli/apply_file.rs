@@ -94,7 +94,7 @@ async fn check(project: &Project, saved: &Saved) -> Result<Secret, Failure> {
     }
     let here = project.store.snapshot().await.map_err(store_failure)?.key;
     let key = here.filter(|key| format::store_id(key) == file.store.id).ok_or_else(|| {
-        let (theirs, here) = (&file.store.place, project.state_label());
+        let (theirs, here) = (words::visible(&file.store.place), project.state_label());
         outdated(format!("the plan is for another state than {here}: it was made with {theirs}"))
             .help("name the state that it was made with by --state, or plan again")
     })?;

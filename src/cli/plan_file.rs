@@ -20,6 +20,7 @@ use crate::desired::Values;
 use crate::plan::resume::Fingerprints;
 use crate::plan::saved::{self, FORMAT, OptionsV1, PlanV1, ReadError, Saved, SavedV1, StoreV1};
 use crate::plan::{self, Work};
+use crate::render::words;
 use crate::secret::Secret;
 use crate::state::format;
 
@@ -170,7 +171,8 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
             ReadError::CutOff(_) | ReadError::Damaged(_) => "fetch it again whole, or plan again",
             ReadError::Newer { .. } => "use that norn, or plan again with this one",
         };
-        Failure::new(format!("{shown} {error}")).help(help)
+        // What is quoted of a file that anyone may have written must not steer a terminal.
+        Failure::new(format!("{shown} {}", words::visible(&error.to_string()))).help(help)
     })
 }
 

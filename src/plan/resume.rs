@@ -162,7 +162,12 @@ impl At<'_> {
             }
             Work::Teardown(_) => {}
         }
-        if let Some(Running::Elsewhere { host }) = self.running.get(name) {
+        let here = match &rest.work {
+            // What is only remembered can be written down anywhere.
+            Work::Forge(work) => work.roll.is_some(),
+            Work::Deploy(_) | Work::Teardown(_) => true,
+        };
+        if let (true, Some(Running::Elsewhere { host })) = (here, self.running.get(name)) {
             rest.blocked = Some(Blocked::ElsewhereRunning { host: host.clone() });
         }
         rest

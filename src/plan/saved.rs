@@ -57,7 +57,7 @@ pub struct SavedV1 {
     pub plan: PlanV1,
 }
 
-/// The whole file, for its published schema.
+/// What `norn plan --out` writes.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "norn plan --out")]
 pub struct SealedV1 {

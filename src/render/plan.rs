@@ -21,13 +21,15 @@ impl Header<'_> {
     pub fn line(&self) -> String {
         let stage = self.scope.stage.as_ref().map(|stage| format!(" · stage {stage}")).unwrap_or_default();
         let resources = words::count(self.resources, "resource", "resources");
-        format!("project {}{stage} · state {} ({resources})", self.scope.project, self.state)
+        let state = words::visible(&self.state);
+        format!("project {}{stage} · state {state} ({resources})", self.scope.project)
     }
 }
 
 /// What is said of a saved plan below it.
 pub fn stamp(saved: &SavedV1) -> String {
-    let SavedV1 { norn, created_at, expires_at, .. } = saved;
+    let SavedV1 { created_at, expires_at, .. } = saved;
+    let norn = words::visible(&saved.norn);
     format!(
         "Saved at {created_at:.0} by norn {norn}, valid until {expires_at:.0}. Its seal is not checked here: `norn apply` does.\n"
     )
@@ -85,7 +87,7 @@ fn footnotes(plan: &Plan) -> String {
         out += "\nLeft as they are\n";
         let width = width(plan.untouched.keys().map(|app| app.as_str().len()));
         for (app, why) in &plan.untouched {
-            out += &format!("  · {:<width$}  {}\n", app.to_string(), words::untouched(why));
+            out += &format!("  · {:<width$}  {}\n", app.to_string(), words::visible(&words::untouched(why)));
         }
     }
     let list = |names: Vec<String>| names.join(", ");
@@ -147,7 +149,7 @@ const SHOWN: usize = 160;
 
 /// One field's difference, a line each.
 fn difference(field: &FieldDiff, paint: Paint) -> Vec<String> {
-    let name = &field.field;
+    let name = words::visible(&field.field);
     let whole = |sign: char, text: &str| -> Vec<String> {
         let mut lines = text.trim_end().lines();
         let head = match text.trim_end().contains('\n') {

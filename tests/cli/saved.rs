@@ -122,6 +122,14 @@ fn a_file_that_is_no_plan_is_told_what_it_is() {
     story.check("saved-no-plan", port);
     assert!(get(port, "/").is_err());
 
+    // What anyone may have written steers no terminal.
+    let red = r"\u001b[31m";
+    for (name, from) in [("state", ".norn/state.db"), ("word", "role"), ("version", "0.1.0")] {
+        sandbox.write(&format!("../{name}"), &text.replace(from, &format!("{red}{from}")));
+        let shown = sandbox.norn(&format!("show ../{name}")).run();
+        assert!(shown.code.is_some() && !shown.all().contains('\u{1b}'), "{}", shown.all());
+    }
+
     // Larger than any plan, with and without a size that is told beforehand.
     let large = fs::File::create(sandbox.path("../large")).expect("the file is made");
     large.set_len(1 << 30).expect("it has holes");

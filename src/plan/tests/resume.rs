@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::case::read;
+use super::laws::{self, Chance};
 use super::world::World;
 use crate::address::Address;
 use crate::desired::{Desired, EnvValue};
@@ -248,6 +249,55 @@ fn what_another_machine_runs_by_now_is_blocked() {
     let running = BTreeMap::from([(name("web"), Running::Elsewhere { host: "ada@far".into() })]);
     let resumed = file.resume_with(&world, &running).expect("nothing moved");
     assert_eq!(resumed.rest.blocked().count(), 1);
+}
+
+#[test]
+fn however_often_it_fails_or_dies_a_plan_comes_to_its_end() {
+    let mut finished = 0;
+    for seed in 0..120 {
+        let mut chance = Chance(seed);
+        let old = laws::desired(&laws::apps(&mut chance), "one");
+        let mut world = World::default();
+        let first = laws::of(&world, &old);
+        world.walk(&first.operations, &old);
+        let token = chance.one(&["one", "two"]).to_owned();
+        let desired = laws::desired(&laws::apps(&mut chance), &token);
+        let plan = laws::of(&world, &desired);
+        if plan.blocked().next().is_some() {
+            continue;
+        }
+        let mut file = File { plan, desired, applied: Vec::new() };
+        for _ in 0..100 {
+            let resumed = file.resume(&world).unwrap_or_else(|moved| panic!("seed {seed}: {moved:?}"));
+            if resumed.rest.is_empty() {
+                finished += 1;
+                break;
+            }
+            let mut stopped = Vec::new();
+            for operation in &resumed.rest.operations {
+                if operation.waits.iter().any(|wait| stopped.contains(&&wait.of)) {
+                    stopped.push(&operation.address);
+                    continue;
+                }
+                match chance.below(4) {
+                    // It died after it was live, and recovery found that.
+                    0 if operation.puts_live().is_some() => {
+                        world.walk(std::slice::from_ref(operation), &file.desired);
+                        file.note(&world, &operation.address, "dead");
+                        stopped.push(&operation.address);
+                    }
+                    0 | 1 => {
+                        file.walk(&mut world, operation, "failed");
+                        stopped.push(&operation.address);
+                    }
+                    _ => file.walk(&mut world, operation, "done"),
+                }
+            }
+        }
+        let rest = laws::of(&world, &file.desired);
+        assert!(rest.is_empty(), "seed {seed}: there is more to do: {:?}", rest.operations);
+    }
+    assert!(finished >= 40, "only {finished} plans were free of what is blocked");
 }
 
 #[test]
