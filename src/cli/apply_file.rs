@@ -12,7 +12,7 @@ use super::locked::{Due, Locked, Settled};
 use super::plan_file;
 use super::project::{Project, store_failure};
 use super::shown::Shown;
-use super::workspace::Variables;
+use super::workspace::{Root, Variables};
 use crate::desired::Desired;
 use crate::plan::Plan;
 use crate::plan::resume::{At, Resumed, resume};
@@ -20,13 +20,16 @@ use crate::plan::saved::{Saved, SavedV1};
 use crate::render::plan::Header;
 use crate::render::{Printer, words};
 use crate::secret::Secret;
+use crate::spec::load::Document;
 use crate::state::format;
 
 pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> Result<Exit, Failure> {
     let saved = plan_file::load(path)?;
     let global = &at_its_stage(global, &saved.file)?;
     super::runtime()?.block_on(async {
-        let mut project = Project::open(global, printer)?;
+        let opened = Project::open(global, printer);
+        // A spec that has no such stage any more, or none that can be read, is another one first.
+        let mut project = opened.map_err(|failure| other_spec(global, &saved.file).unwrap_or(failure))?;
         let key = check(&project, &saved).await?;
         project.plan_files = plan_files(&project, &saved.file, &options.output.files(), path);
         // The spec is read for the values that the plan does not hold, and for nothing else.
@@ -107,13 +110,23 @@ async fn check(project: &Project, saved: &Saved) -> Result<Secret, Failure> {
         return Err(outdated(format!("the plan expired at {expired:.0}; it was made at {created:.0}"))
             .help(format!("{AGAIN}; `--valid-for` makes one last longer")));
     }
-    let changed = changed_files(&file.spec, &plan_file::spec(project));
+    is_of(&project.document, file).map(|()| key)
+}
+
+/// Whether the plan was made of this spec.
+fn is_of(document: &Document, file: &SavedV1) -> Result<(), Failure> {
+    let changed = changed_files(&file.spec, &plan_file::spec(document));
     if changed.is_empty() {
-        return Ok(key);
+        return Ok(());
     }
     let mut failure = outdated("the spec is another than the plan was made of");
     failure.details = changed;
     Err(failure)
+}
+
+/// What is wrong with a spec that cannot be opened, if it is another than the plan's.
+fn other_spec(global: &Global, file: &SavedV1) -> Option<Failure> {
+    is_of(&Root::find(global).ok()?.read(), file).err()
 }
 
 fn changed_files(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {

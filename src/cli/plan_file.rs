@@ -22,6 +22,7 @@ use crate::plan::saved::{self, FORMAT, OptionsV1, PlanV1, ReadError, Saved, Save
 use crate::plan::{self, Work};
 use crate::render::words;
 use crate::secret::Secret;
+use crate::spec::load::Document;
 use crate::state::format;
 
 /// The largest file that is a plan, in bytes.
@@ -56,7 +57,7 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
             place: project.state_label(),
             resources: made.stored.resources.len(),
         },
-        spec: spec(project),
+        spec: spec(&project.document),
         options: OptionsV1 {
             target: selection.part.target.iter().map(ToString::to_string).collect(),
             exclude: selection.part.exclude.iter().map(ToString::to_string).collect(),
@@ -99,8 +100,8 @@ fn relative(project: &Project, path: &Path) -> Option<String> {
 }
 
 /// The digests of the spec's files, by their paths from the root file's folder.
-pub fn spec(project: &Project) -> BTreeMap<String, String> {
-    let digests = project.document.sources.iter().map(|file| {
+pub fn spec(document: &Document) -> BTreeMap<String, String> {
+    let digests = document.sources.iter().map(|file| {
         let name = Path::new(&file.path).file_name().unwrap_or_default();
         let path = Path::new(&file.folder).join(name).display().to_string();
         (path, Sha256::digest(&file.text).iter().map(|byte| format!("{byte:02x}")).collect())

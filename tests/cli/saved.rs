@@ -199,6 +199,17 @@ fn a_plan_is_for_the_stage_that_it_names() {
     sandbox.norn("plan --stage prod --out ../plan.norn").ok();
     let refused = sandbox.norn("apply ../plan.norn").env("NORN_STAGE", "test").exits(5);
     refused.one_error().says("the plan is for stage `prod`, and stage `test` is named");
+    // The stage is gone, and later the spec is none at all.
+    let whole = sandbox.read("infraspec.yaml");
+    for other in [whole.replace("  prod:", "  other:"), "version: 1\napps: [".into()] {
+        sandbox.write("infraspec.yaml", &other);
+        let refused = sandbox.norn("apply ../plan.norn").exits(5);
+        refused
+            .one_error()
+            .says("the spec is another than the plan was made of")
+            .says("infraspec.yaml changed");
+    }
+    sandbox.write("infraspec.yaml", &whole);
     sandbox.norn("apply ../plan.norn").ok();
     assert_eq!((get(one, "/").is_err(), get(two, "/").as_deref()), (true, Ok("one")));
 }
