@@ -27,7 +27,7 @@ pub struct Args {
     pub command: Command,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The infraspec, or the folder it is in [default: here or in a parent folder]
@@ -84,9 +84,11 @@ pub enum Command {
     /// Show what would change
     #[command(after_help = PLAN)]
     Plan(Plan),
-    /// Show what would change, ask, and make it so
+    /// Show what a saved plan would change; needs neither the spec nor the state
+    Show(Show),
+    /// Show what would change, ask, and make it so; or apply a saved plan
     #[command(after_help = APPLY)]
-    Apply(Apply),
+    Apply(ApplyOrFile),
     /// Tear down what the spec's project runs; snapshots and logs are kept
     #[command(after_help = DESTROY)]
     Destroy(Destroy),
@@ -145,6 +147,7 @@ const PLAN: &str = "\
 Examples:
   norn plan --target web           only what is about the app web
   norn plan --ref web=v1.8.2       as if the spec said that tag
+  norn plan --out plan.norn        saves it for `norn apply plan.norn`, as it is
   norn plan --json                 for scripts; `norn schema plan` tells its format
 
 Exit codes: 0 planned, 1 error, 2 there are changes (with --detailed-exitcode)";
@@ -154,11 +157,14 @@ Examples:
   norn apply                       shows the plan and asks
   norn apply --yes                 does not ask; for what destroys, --confirm is needed too
   norn apply --yes --json          an event a line; `norn schema apply` tells their format
+  norn apply plan.norn             what `norn plan --out plan.norn` saved, without asking
 
 Ctrl-C finishes the running steps and stops; a second one ends them. The next apply goes on.
 
 Exit codes: 0 applied or nothing to do, 1 error, 3 applied in part, 4 another norn is at work,
-5 things changed after the plan was shown, 130 cancelled";
+5 things changed after the plan was shown or saved, 130 cancelled
+
+A saved plan can be applied again until all of it is done.";
 
 const DESTROY: &str = "\
 Examples:
@@ -269,9 +275,37 @@ pub struct Plan {
     pub selection: Selection,
     #[command(flatten)]
     pub output: Output,
+    /// Save the plan, sealed, for `norn apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How long the saved plan can be applied
+    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "24h", requires = "out")]
+    pub valid_for: TimeSpan,
     /// Exit with 2 when there are changes
     #[arg(long)]
     pub detailed_exitcode: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// What `norn plan --out` wrote
+    #[arg(value_name = "FILE")]
+    pub plan: PathBuf,
+    /// Write the plan as Markdown too, for a comment of a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown_out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ApplyOrFile {
+    /// Apply this plan, which `norn plan --out` saved, and ask nothing
+    #[arg(
+        value_name = "FILE",
+        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "confirm"]
+    )]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub apply: Apply,
 }
 
 #[derive(Debug, clap::Args)]
@@ -300,8 +334,8 @@ pub struct Doing {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
-    /// With --yes, the stage's name (without stages the project's): for what destroys, and for
-    /// protected stages
+    /// With --yes, the stage's name (without stages the project's): for what destroys, and to restart
+    /// in a protected stage
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
     #[command(flatten)]
@@ -403,6 +437,8 @@ pub enum SchemaName {
     Infraspec,
     Validate,
     Plan,
+    /// What `norn plan --out` saves
+    PlanFile,
     /// A line of `norn apply --json`
     Apply,
     Status,

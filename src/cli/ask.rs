@@ -13,10 +13,22 @@ pub struct Question<'a> {
     pub name: &'a str,
     /// How many operations of the plan destroy.
     pub destroys: usize,
-    /// Whether the stage is protected.
-    pub protected: bool,
+    pub protection: Protection,
     /// What the user said already.
     pub said: &'a Doing,
+}
+
+/// What a protected stage takes where nobody can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// The stage is not protected.
+    None,
+    /// Its name, by an option.
+    Name,
+    /// A plan that was saved and approved, and nothing else.
+    SavedPlan,
+    /// Nothing: it is asked for at a terminal.
+    Terminal,
 }
 
 /// How the user agreed.
@@ -32,17 +44,29 @@ pub enum Agreed {
 /// # Errors
 /// Without a terminal, the command that needs no question; at one, that the answer was no.
 pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
-    let Question { command, name, destroys, protected, said } = *question;
+    let Question { command, name, destroys, protection, said } = *question;
+    let protected = protection != Protection::None;
     let weighty = destroys > 0 || protected;
-    if said.yes && (!weighty || said.confirm.as_deref() == Some(name)) {
+    let by_option = matches!(protection, Protection::None | Protection::Name);
+    if by_option && said.yes && (!weighty || said.confirm.as_deref() == Some(name)) {
         return Ok(Agreed::Beforehand);
     }
     if !at_terminal() {
         let why = match (destroys, protected) {
+            (_, true) => format!("stage `{name}` is protected"),
             (0, false) => "there is no terminal to ask at".to_owned(),
-            (0, true) => format!("stage `{name}` is protected"),
-            (n, _) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
+            (n, false) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
         };
+        let instead = match protection {
+            Protection::SavedPlan => Some(format!(
+                "save a plan with `norn plan --stage {name} --out FILE`; once it is approved, `norn apply FILE`"
+            )),
+            Protection::Terminal => Some(format!("run it at a terminal, where `{name}` is to be typed")),
+            Protection::None | Protection::Name => None,
+        };
+        if let Some(instead) = instead {
+            return Err(Failure::new(format!("{why}, so nothing was applied")).help(instead));
+        }
         let why = match &said.confirm {
             Some(other) if weighty && other != name => format!("{why} and `{other}` is not `{name}`"),
             _ => why,
@@ -125,7 +149,7 @@ fn unasked(typed: impl Iterator<Item = String>, confirm: Option<&str>) -> String
 }
 
 /// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

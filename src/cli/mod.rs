@@ -1,6 +1,7 @@
 //! The command line: one file per command, each a straight line through the pipeline.
 
 mod apply;
+mod apply_file;
 mod args;
 mod ask;
 mod facts;
@@ -8,12 +9,16 @@ mod failure;
 mod history;
 mod init;
 mod lock;
+mod locked;
 mod logs;
 mod place;
 mod plan;
+mod plan_file;
 mod project;
 mod schema;
+mod show;
 mod show_spec;
+mod shown;
 mod state;
 mod status;
 mod supervise;
@@ -27,7 +32,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use apply::Request;
-use args::{Apply, Args, Command, Destroy, LockCommand, Output, Restart, Selection, StateCommand};
+use args::{
+    Apply, ApplyOrFile, Args, Command, Destroy, LockCommand, Output, Restart, Selection, StateCommand,
+};
 pub use failure::{Exit, Failure};
 
 use crate::render::Printer;
@@ -63,7 +70,13 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
     match args.command {
         Command::Validate(options) => validate::run(global, &options, printer),
         Command::Plan(options) => plan::run(global, &options, printer),
-        Command::Apply(options) => apply::run(global, &options, Request::Apply, printer),
+        Command::Show(options) => show::run(global, &options, printer),
+        Command::Apply(ApplyOrFile { plan: None, apply: options }) => {
+            apply::run(global, &options, Request::Apply, printer)
+        }
+        Command::Apply(ApplyOrFile { plan: Some(path), apply: options }) => {
+            apply_file::run(global, &options, &path, printer)
+        }
         Command::Destroy(Destroy { part, output, doing }) => {
             let options = Apply { selection: Selection { part, ..Selection::default() }, output, doing };
             apply::run(global, &options, Request::Destroy, printer)

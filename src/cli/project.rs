@@ -9,6 +9,7 @@ use super::args::Global;
 use super::failure::{Exit, Failure};
 use super::place::{StatePlace, Usual};
 use super::plan::unknown_app;
+use super::plan_file;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
@@ -34,6 +35,8 @@ pub struct Project {
     plain: Staged,
     /// The files of `--env-file`; absolute.
     env_files: Vec<PathBuf>,
+    /// Files of plans that this command reads or writes; absolute. They are no part of a source.
+    pub plan_files: Vec<PathBuf>,
 }
 
 impl Project {
@@ -65,7 +68,18 @@ impl Project {
         let env_files = global.env_file.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let (place, folders) = Usual::new(&root, stage.as_ref()).or_found(global, &root, &staged)?;
         let store = place.store(&scope)?;
-        Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
+        Ok(Self {
+            root,
+            document,
+            stage,
+            scope,
+            place,
+            folders,
+            store,
+            plain: staged,
+            env_files,
+            plan_files: Vec::new(),
+        })
     }
 
     /// What should exist, with every reference resolved.
@@ -112,6 +126,12 @@ impl Project {
 
     /// What is no part of a local source.
     pub fn skip(&self) -> Vec<PathBuf> {
+        let plans = self.plan_files.iter().cloned().chain(plan_file::within(&self.root.folder));
+        self.kept().into_iter().chain(plans).collect()
+    }
+
+    /// What the project itself has beside its sources: no command may replace it.
+    pub fn kept(&self) -> Vec<PathBuf> {
         let files = self.document.sources.iter().map(|file| {
             let name = Path::new(&file.path).file_name().unwrap_or_default();
             self.root.folder.join(&file.folder).join(name)

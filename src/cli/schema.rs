@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::args::{Schema, SchemaName};
 use super::failure::{Exit, Failure};
+use crate::plan::saved::SealedV1;
 use crate::render::{Printer, events_json, lock, plan_json, problems, records, status};
 use crate::spec::schema;
 
@@ -20,6 +21,7 @@ pub fn text(name: SchemaName) -> String {
         SchemaName::Infraspec => schema::published(),
         SchemaName::Validate => of_output::<problems::Report>(),
         SchemaName::Plan => of_output::<plan_json::PlanV1>(),
+        SchemaName::PlanFile => of_output::<SealedV1>(),
         SchemaName::Status => of_output::<status::StatusV1>(),
         SchemaName::History => of_output::<status::HistoryV1>(),
         SchemaName::Lock => of_output::<lock::LockV1>(),

@@ -6,9 +6,9 @@ pub mod show;
 
 use std::time::Duration;
 
-use super::apply::holder;
 use super::args::Global;
 use super::failure::{Exit, Failure};
+use super::locked::holder;
 use super::project::{Project, store_failure};
 use crate::render::Printer;
 use crate::state::{Dump, StoreError};
@@ -17,8 +17,7 @@ use crate::state::{Dump, StoreError};
 pub fn upgrade(global: &Global, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
-        // A state that is older cannot be read, and is there.
-        if project.store.lease().await.is_ok_and(|row| row.is_none()) {
+        if is_absent(&project).await {
             return Err(absent(&project));
         }
         project.prepare()?;
@@ -28,6 +27,11 @@ pub fn upgrade(global: &Global, printer: Printer) -> Result<Exit, Failure> {
         printer.talk(&format!("{} is as this version writes it", project.state_label()));
         Ok(Exit::Ok)
     })
+}
+
+/// Whether there is no state; one that is older cannot be read, and is there.
+async fn is_absent(project: &Project) -> bool {
+    project.store.snapshot().await.is_ok_and(|stored| !stored.exists)
 }
 
 fn absent(project: &Project) -> Failure {

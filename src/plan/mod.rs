@@ -13,6 +13,8 @@ mod known;
 mod operation;
 mod release;
 mod restart;
+pub mod resume;
+pub mod saved;
 pub mod select;
 mod teardown;
 mod waits;

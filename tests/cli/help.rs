@@ -3,9 +3,10 @@
 use crate::sandbox::{Sandbox, free_port};
 use crate::snapshot;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "validate",
     "plan",
+    "show",
     "apply",
     "destroy",
     "status",
@@ -93,7 +94,8 @@ fn completions_and_man_pages_hold_every_command() {
 #[test]
 fn schemas_are_printed_by_name() {
     let sandbox = Sandbox::new();
-    for name in ["infraspec", "validate", "plan", "apply", "status", "history", "lock", "state"] {
+    for name in ["infraspec", "validate", "plan", "plan-file", "apply", "status", "history", "lock", "state"]
+    {
         let schema = sandbox.norn("schema").arg(name).ok().json();
         assert!(schema["$schema"].is_string() && schema["title"].is_string(), "{name}");
     }

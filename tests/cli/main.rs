@@ -14,6 +14,7 @@ mod lock;
 mod looking;
 mod run;
 mod sandbox;
+mod saved;
 mod secrets;
 mod snapshot;
 mod state;

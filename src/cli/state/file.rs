@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::apply::holder;
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::locked::holder;
 use crate::cli::project::{Project, store_failure};
 use crate::provider::machine;
 use crate::render::Printer;

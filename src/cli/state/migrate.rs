@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::apply::Control;
 use crate::apply::lease::Keeper;
 use crate::apply::world::Folders;
-use crate::cli::apply::holder;
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::locked::holder;
 use crate::cli::place::{Location, StatePlace};
 use crate::cli::project::{self, Project, store_failure};
 use crate::provider::folders::{self, InTheWay};
@@ -35,7 +35,7 @@ pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Resul
             // It was ended after the mark.
             Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle()?,
             Err(error) => return Err(store_failure(error)),
-            Ok(None) if !project.place.path.exists() => return Err(super::absent(&project)),
+            Ok(None) if super::is_absent(&project).await => return Err(super::absent(&project)),
             // A database of v1 has no lock yet, which taking it makes.
             Ok(None | Some(_)) => moving.run(wait, printer).await?,
         }

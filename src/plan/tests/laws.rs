@@ -8,10 +8,10 @@ use crate::desired::Desired;
 use crate::plan::{Action, Facts, Operation, Options, Plan, plan};
 
 /// A small generator of numbers (SplitMix64): the same seed gives the same specs.
-struct Chance(u64);
+pub struct Chance(pub u64);
 
 impl Chance {
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,7 +19,7 @@ impl Chance {
         usize::try_from((z ^ (z >> 31)) % n as u64).expect("it is below a usize")
     }
 
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+    pub fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len())]
     }
 
@@ -33,7 +33,7 @@ impl Chance {
 const NAMES: [&str; 6] = ["api", "mail", "shop", "web", "wiki", "work"];
 
 /// The apps of a spec by chance. `was` names come from apps that are not in it.
-fn apps(chance: &mut Chance) -> Vec<(String, String)> {
+pub fn apps(chance: &mut Chance) -> Vec<(String, String)> {
     let mut names: Vec<&str> = NAMES.into_iter().filter(|_| chance.below(3) > 0).collect();
     if names.is_empty() {
         names.push("web");
@@ -74,7 +74,7 @@ fn apps(chance: &mut Chance) -> Vec<(String, String)> {
     out
 }
 
-fn desired(apps: &[(String, String)], token: &str) -> Desired {
+pub fn desired(apps: &[(String, String)], token: &str) -> Desired {
     let mut text = "version: 1\nproject: shop\napps:\n".to_owned();
     for (name, app) in apps {
         text += &format!("  {name}:\n{app}");
@@ -84,7 +84,7 @@ fn desired(apps: &[(String, String)], token: &str) -> Desired {
     read(&files, None, &env).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
 }
 
-fn of(world: &World, desired: &Desired) -> Plan {
+pub fn of(world: &World, desired: &Desired) -> Plan {
     let facts: Facts = world.facts(desired, "");
     plan(desired, &world.snapshot, &facts, &Options::default())
 }
@@ -158,7 +158,8 @@ fn everything_is_destroyed_once() {
 #[test]
 fn a_comment_stays_below_what_github_takes() {
     let scope = crate::state::Scope { project: "shop".parse().expect("a project"), stage: None };
-    let header = crate::render::plan::Header { scope: &scope, state: ".norn/state.db", resources: 0 };
+    let state = ".norn/state.db".into();
+    let header = crate::render::plan::Header { scope: &scope, state, resources: 0, saved: None };
     for (apps, replicas, text) in [(1_000, 1, 5), (40, 2, 9_000), (1, 3, 400_000)] {
         let spec = |replicas: usize, text: &str| {
             let app = |n: usize| {
