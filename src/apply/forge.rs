@@ -14,6 +14,7 @@ use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
 use crate::desired::{Definition, Front, Rollout};
+use crate::failpoint;
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
 use crate::provider::supervise::client::{self as roll, RollError};
@@ -74,7 +75,12 @@ fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
     home.succeed(app, from).map_err(|error| folder_error(&home.run, &error))?;
     let (old, new) = (folders.cache(from), folders.cache(app));
     if old.is_dir() && !new.exists() {
-        std::fs::rename(&old, &new).map_err(|error| folder_error(&new, &error))?;
+        let follow = || {
+            failpoint::before("follow", &new)?;
+            std::fs::rename(&old, &new)?;
+            failpoint::after("follow", &new)
+        };
+        follow().map_err(|error| folder_error(&new, &error))?;
     }
     Ok(())
 }

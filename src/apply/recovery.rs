@@ -4,8 +4,10 @@
 //! serves (`provider::supervise`).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::address::Address;
+use crate::failpoint;
 use crate::plan::Running;
 use crate::provider::child::{self, ChildError, Identities};
 use crate::spec::name::AppName;
@@ -103,7 +105,9 @@ pub async fn end_children(snapshot: &Snapshot) -> Result<usize, ChildError> {
         let Ok(identities) = serde_json::from_value::<Identities>(step.detail["child"].clone()) else {
             continue;
         };
+        failpoint::talk("end what is left of", Path::new(&step.step)).map_err(ChildError::List)?;
         child::end_group(&identities).await?;
+        failpoint::talk("ended what was left of", Path::new(&step.step)).map_err(ChildError::List)?;
         ended += 1;
     }
     Ok(ended)

@@ -12,6 +12,7 @@ use super::plan::unknown_app;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
+use crate::failpoint;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
@@ -80,6 +81,8 @@ impl Project {
         let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
+        #[cfg(feature = "failpoints")]
+        let store: Arc<dyn Store> = Arc::new(crate::state::faulty::FaultyStore::new(store));
         Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
     }
 
@@ -191,7 +194,9 @@ impl Project {
 fn private_file(path: &Path, text: &str) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(text.as_bytes())?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    failpoint::before("write", path)?;
+    file.persist(path).map_err(|error| error.error)?;
+    failpoint::after("write", path)
 }
 
 /// Where a stage's state and folders are.

@@ -8,6 +8,8 @@
 pub mod change;
 #[cfg(test)]
 mod conformance;
+#[cfg(feature = "failpoints")]
+pub mod faulty;
 pub mod format;
 pub mod lock;
 pub mod record;
@@ -82,6 +84,10 @@ pub trait Store: Send + Sync {
 
     /// The newest deployments with their step logs, newest first.
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError>;
+
+    /// Cuts the connection to the database, as a network does, where there is one.
+    #[cfg(feature = "failpoints")]
+    fn sever(&self) {}
 }
 
 /// What can go wrong with a store. Each names the store and how to go on.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::logs;
 use super::place::{Place, Seat, private_folder};
+use crate::failpoint;
 use crate::spec::name::AppName;
 
 /// How long a supervisor may take until it listens.
@@ -52,6 +53,8 @@ pub async fn start(launch: &Launch<'_>, place: &Place) -> Result<(), String> {
     let output = output.map_err(|error| format!("{}: {error}", log.display()))?;
     let from = logs::length(&log);
     let end = Instant::now() + START;
+    let talk = |act| failpoint::talk(act, Path::new(place.app().as_str())).map_err(|error| error.to_string());
+    talk("start the supervisor of")?;
     let mut child = loop {
         match spawn(launch, place, &output) {
             // Another thread that forked while the copy was written holds it open until it execs.
@@ -62,9 +65,10 @@ pub async fn start(launch: &Launch<'_>, place: &Place) -> Result<(), String> {
             Ok(child) => break child,
         }
     };
+    talk("started the supervisor of")?;
     loop {
         if place.connect(launch.seat).await.is_ok() {
-            return Ok(());
+            return talk("reached the supervisor of");
         }
         let ended = child.try_wait().map_err(|error| error.to_string())?;
         let why = match ended {
@@ -133,6 +137,8 @@ fn copy_now(executable: &Path, digest: &str, bin: &Path) -> io::Result<PathBuf> 
     temporary.as_file().sync_all()?;
     fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o700))?;
     // Closed before it has its name: a file open for writing cannot be executed.
+    failpoint::before("copy", &target)?;
     temporary.into_temp_path().persist(&target).map_err(|error| error.error)?;
+    failpoint::after("copy", &target)?;
     Ok(target)
 }
