@@ -1,8 +1,9 @@
 //! A project as commands open it: its spec, its stage, its state and its folders.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,7 +177,7 @@ impl Project {
             private_folder(folder).map_err(|error| fail(folder, &error))?;
         }
         let ignore = self.folders.norn.join(".gitignore");
-        if !ignore.exists() {
+        if !fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
             private_file(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
         }
         let memory = &self.place.memory;
@@ -190,12 +191,13 @@ impl Project {
     }
 }
 
-/// Writes a file, mode 0600, whole or not at all.
+/// Writes a file of one line, mode 0600. Where norn dies before it is whole, it is empty, which counts
+/// as absent.
 fn private_file(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(text.as_bytes())?;
     failpoint::before("write", path)?;
-    file.persist(path).map_err(|error| error.error)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    failpoint::after("empty", path)?;
+    file.write_all(text.as_bytes())?;
     failpoint::after("write", path)
 }
 

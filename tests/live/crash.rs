@@ -16,7 +16,7 @@ mod world;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use case::{Case, Point, Strike};
+use case::{Case, Point, RENEWAL, Strike};
 use scenario::Scenario;
 use table::{Outcome, Table};
 use world::{Kind, World};
@@ -65,7 +65,8 @@ fn matrix(kind: &'static Kind, scenario: &'static Scenario, alone: Option<&str>,
     // The run that recovers is killed while it does.
     let mut again = Vec::new();
     let mut twice = 0;
-    for first in points.iter().step_by(if full { 1 } else { TWICE }).map(|point| one(point, "kill")) {
+    let firsts = points.iter().filter(|point| !point.name.starts_with(RENEWAL));
+    for first in firsts.step_by(if full { 1 } else { TWICE }).map(|point| one(point, "kill")) {
         if alone.is_some_and(|alone| !alone.starts_with(&format!("{first} | "))) {
             continue;
         }
