@@ -2,6 +2,7 @@
 
 mod apply;
 mod ask;
+mod cancel;
 mod ci;
 mod dying;
 mod examples;

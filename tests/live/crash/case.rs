@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -14,7 +16,7 @@ use rustix::process::Signal;
 use super::scenario::{self, Scenario};
 use super::table::Outcome;
 use super::world::{self, Difference, Kind, World};
-use crate::supervise::world::{free_port, kill};
+use crate::supervise::world::kill;
 use crate::support::{Ran, Sandbox};
 
 /// How long one command may take.
@@ -255,13 +257,13 @@ fn stripped() -> &'static Path {
     })
 }
 
-/// A port that no other case has.
+/// A port that no other case has. It is above those of outgoing connections, and supervisors take
+/// theirs from below.
 fn own_port() -> u16 {
-    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = free_port();
-        if taken.insert(port) {
+        let port = 61_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 4_500;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
