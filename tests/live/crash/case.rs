@@ -152,15 +152,16 @@ impl Stage {
         sandbox.norn = stripped().to_owned();
         let environment = (case.kind.environment)(&sandbox);
         let stage = Self { sandbox, environment, port: own_port(), kind: case.kind };
-        if case.scenario.copied {
-            stage.copy();
-        }
+        stage.copy();
         if let Some(before) = case.scenario.before {
             scenario::write(&stage.sandbox, before, stage.port);
             let applied = stage.norn("apply --yes", &[]);
             assert!(applied.status.success(), "{case}: {}", applied.story());
         }
         scenario::write(&stage.sandbox, case.scenario.after, stage.port);
+        if case.scenario.copies {
+            fs::remove_dir_all(stage.sandbox.path(".norn/bin")).expect("supervisors run from there");
+        }
         stage
     }
 
@@ -178,7 +179,8 @@ impl Stage {
         });
         let binary = self.sandbox.dir.path().join(binary);
         fs::create_dir_all(binary.parent().expect("it is in a folder")).expect("the folder is made");
-        fs::copy(stripped(), binary).expect("it is copied");
+        let linked = fs::hard_link(stripped(), &binary);
+        linked.or_else(|_| fs::copy(stripped(), &binary).map(drop)).expect("its folder is writable");
     }
 
     fn trace(&self) -> PathBuf {

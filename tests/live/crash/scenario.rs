@@ -10,9 +10,9 @@ pub struct Scenario {
     /// What stands before; nothing where there is none.
     pub before: Option<&'static [App]>,
     pub after: &'static [App],
-    /// Whether norn's binary lies already where supervisors run from. Copying it is a part of one
-    /// change only, as it takes its time.
-    pub copied: bool,
+    /// Whether norn's binary has to be copied to where supervisors run from. It takes its time, so in
+    /// all but one change it is there.
+    pub copies: bool,
 }
 
 /// An app of a scenario.
@@ -44,30 +44,30 @@ const fn worker(name: &'static str, version: &'static str) -> App {
 }
 
 static ALL: [Scenario; 5] = [
-    Scenario { name: "first", before: None, after: &[web("web", "one", "one")], copied: false },
+    Scenario { name: "first", before: None, after: &[web("web", "one", "one")], copies: false },
     Scenario {
         name: "change",
         before: Some(&[web("web", "one", "one"), worker("work", "one")]),
         after: &[web("web", "two", "two"), worker("work", "two")],
-        copied: true,
+        copies: false,
     },
     Scenario {
         name: "rename",
         before: Some(&[web("page", "one", "one")]),
         after: &[App { was: Some("page"), ..web("site", "one", "two") }],
-        copied: true,
+        copies: true,
     },
     Scenario {
         name: "rename and deploy",
         before: Some(&[web("page", "one", "one")]),
         after: &[App { was: Some("page"), ..web("site", "two", "two") }],
-        copied: true,
+        copies: false,
     },
     Scenario {
         name: "teardown",
         before: Some(&[web("web", "one", "one"), worker("work", "one")]),
         after: &[worker("work", "one")],
-        copied: true,
+        copies: false,
     },
 ];
 
