@@ -49,6 +49,25 @@ impl Home {
         }
     }
 
+    /// Ends a rename whose order was not heard to its end: once the app has a supervisor of its own,
+    /// nothing is left under the former name, and that name is forgotten.
+    ///
+    /// # Errors
+    /// [`RollError::Refused`] while the former supervisor still drains.
+    pub async fn finish_rename(&self, app: &AppName, fence: u64) -> Result<(), RollError> {
+        if self.former(app).is_none() {
+            return Ok(());
+        }
+        match self.look(app).await.0 {
+            Observation::Running(_) => self.leave_former(app, fence, |_| {}).await,
+            Observation::Absent
+            | Observation::Unsupervised { .. }
+            | Observation::Rebooted
+            | Observation::OtherMachine { .. }
+            | Observation::Silent { .. } => Ok(()),
+        }
+    }
+
     /// Makes way for a first supervisor of `app`; returns the former name that one has to relieve.
     pub(super) async fn make_way(&self, app: &AppName, fence: u64) -> Result<Option<AppName>, RollError> {
         let not_started = |why: String| RollError::NotStarted { app: app.clone(), why };

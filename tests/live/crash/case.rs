@@ -141,7 +141,6 @@ impl Applied {
 /// A project about to be changed.
 struct Stage {
     sandbox: Sandbox,
-    environment: Vec<(String, String)>,
     port: u16,
     kind: &'static Kind,
 }
@@ -150,8 +149,9 @@ impl Stage {
     fn new(case: &Case) -> Self {
         let mut sandbox = Sandbox::new();
         sandbox.norn = stripped().to_owned();
-        let environment = (case.kind.environment)(&sandbox);
-        let stage = Self { sandbox, environment, port: own_port(), kind: case.kind };
+        let environment = (case.kind.environment)();
+        sandbox.env.extend(environment);
+        let stage = Self { sandbox, port: own_port(), kind: case.kind };
         stage.copy();
         if let Some(before) = case.scenario.before {
             scenario::write(&stage.sandbox, before, stage.port);
@@ -200,7 +200,7 @@ impl Stage {
 
     fn norn(&self, arguments: &str, more: &[(String, String)]) -> Applied {
         let mut command = self.sandbox.command(arguments);
-        command.envs(self.environment.iter().chain(more).map(|(name, value)| (name, value)));
+        command.envs(more.iter().map(|(name, value)| (name, value)));
         let files = ["out", "err"].map(|name| self.sandbox.path(&format!("home/{name}")));
         let open = |path: &Path| Stdio::from(fs::File::create(path).expect("it is made"));
         let mut norn = command.stdout(open(&files[0])).stderr(open(&files[1])).spawn().expect("norn starts");

@@ -17,8 +17,8 @@ pub struct Kind {
     pub name: &'static str,
     /// Whether it is reached by a connection that can be cut.
     pub connected: bool,
-    /// What norn is told by its environment, for a store of this sandbox alone.
-    pub environment: fn(&Sandbox) -> Vec<(String, String)>,
+    /// Makes a store, where norn does not do so itself, and gives the variables that name it.
+    pub environment: fn() -> Vec<(String, String)>,
     /// The sandbox's store.
     pub open: fn(&Sandbox) -> Arc<dyn Store>,
 }
@@ -29,7 +29,7 @@ pub static KINDS: [Kind; 1] = [SQLITE];
 const SQLITE: Kind = Kind {
     name: "SQLite",
     connected: false,
-    environment: |_| Vec::new(),
+    environment: Vec::new,
     open: |sandbox| {
         let store = SqliteStore::open(&sandbox.path(".norn/state.db"), scope());
         Arc::new(store.expect("a path that is there"))
