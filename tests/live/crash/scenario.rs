@@ -33,6 +33,8 @@ enum Role {
     Web,
     /// One process.
     Worker,
+    /// A worker whose code is in a git repository.
+    Cloned,
 }
 
 const fn web(name: &'static str, code: &'static str, version: &'static str) -> App {
@@ -43,8 +45,13 @@ const fn worker(name: &'static str, version: &'static str) -> App {
     App { name, role: Role::Worker, code: "one", version, was: None }
 }
 
-static ALL: [Scenario; 5] = [
+const fn cloned(name: &'static str) -> App {
+    App { role: Role::Cloned, ..worker(name, "one") }
+}
+
+static ALL: [Scenario; 6] = [
     Scenario { name: "first", before: None, after: &[web("web", "one", "one")], copies: false },
+    Scenario { name: "clone", before: None, after: &[cloned("work")], copies: false },
     Scenario {
         name: "change",
         before: Some(&[web("web", "one", "one"), worker("work", "one")]),
@@ -99,18 +106,16 @@ pub fn write(sandbox: &Sandbox, apps: &[App], port: u16) {
         let was = was.map(|was| format!("    was: [{was}]\n")).unwrap_or_default();
         let folder = match role {
             Role::Web => "web",
-            Role::Worker => "work",
+            Role::Worker | Role::Cloned => "work",
         };
         sandbox.write(&format!("{folder}/code"), code);
-        spec += &format!(
-            "  {name}:\n    path: ./{folder}\n    env: {{VERSION: {version}}}\n    rollout: {{drain: 1s}}\n{was}"
-        );
+        spec += &format!("  {name}:\n    env: {{VERSION: {version}}}\n    rollout: {{drain: 1s}}\n{was}");
         spec += &match role {
             Role::Web => {
                 sandbox.write("web/server.py", SERVER);
                 let migrated = sandbox.path("migrated").display().to_string();
                 format!(
-                    "    role: webserver\n    port: {port}\n    replicas: 2\n    \
+                    "    role: webserver\n    path: ./{folder}\n    port: {port}\n    replicas: 2\n    \
                      command: [\"{python}\", \"-S\", \"-E\", server.py]\n    \
                      healthcheck: {{path: /, interval: 30ms, startup: 20s}}\n    build:\n      \
                      command: 'mkdir -p kept; echo built >> kept/log; cp code built'\n      \
@@ -118,10 +123,26 @@ pub fn write(sandbox: &Sandbox, apps: &[App], port: u16) {
                      migrations: {{command: 'cat code >> {migrated}; echo >> {migrated}'}}\n"
                 )
             }
-            Role::Worker => "    role: worker\n    command: [sleep, '600']\n    \
-                             healthcheck: {command: 'true', interval: 30ms}\n"
-                .to_owned(),
+            Role::Worker | Role::Cloned => {
+                let source =
+                    if *role == Role::Cloned { repository(sandbox) } else { format!("path: ./{folder}") };
+                format!(
+                    "    role: worker\n    {source}\n    command: [sleep, '600']\n    \
+                     healthcheck: {{command: 'true', interval: 30ms}}\n"
+                )
+            }
         };
     }
     sandbox.spec(&spec);
+}
+
+/// A repository with one commit, which is the same wherever it is made.
+fn repository(sandbox: &Sandbox) -> String {
+    if !sandbox.path("home/repo").exists() {
+        sandbox.write("home/repo/code", "one");
+        for arguments in ["init --quiet", "add -A", "commit --quiet --message=one"] {
+            sandbox.git("home/repo", arguments);
+        }
+    }
+    "repo: {url: ./home/repo}".to_owned()
 }

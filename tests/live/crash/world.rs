@@ -128,7 +128,9 @@ fn files(sandbox: &Sandbox, folder: &Path, found: &mut Vec<String>) {
             files(sandbox, &path, found);
             continue;
         }
-        let release = shown.starts_with(".norn/releases") && !shown.ends_with("kept/log");
+        // A build that was made again says so in its log; git notes when it did what.
+        let changing = shown.ends_with("kept/log") || shown.contains("/.git/");
+        let release = shown.starts_with(".norn/releases") && !changing;
         found.push(match fs::read_to_string(&path) {
             Ok(text) if release => format!("file {shown} {text:?}"),
             // Migrations may run again, but none is left out.
