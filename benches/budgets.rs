@@ -192,6 +192,7 @@ async fn step(temp: &Path, resources: usize) -> Duration {
             address: Address::deploy(&app),
             action: "deploy".into(),
             intent: serde_json::json!({}),
+            plan: None,
         },
         Change::DeploymentQueued {
             id: "row".into(),

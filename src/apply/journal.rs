@@ -88,6 +88,7 @@ impl<'a> Journal<'a> {
             address: operation.address.clone(),
             action: operation.action.as_str().into(),
             intent,
+            plan: run.plan.clone(),
         }];
         changes.append(&mut with);
         let journal = Self { run, operation, gate, id, row };

@@ -41,6 +41,8 @@ pub struct Run {
     pub world: World,
     pub control: Control,
     pub events: Sender,
+    /// The id of the saved plan that is applied, if it is one.
+    pub plan: Option<String>,
     /// How many steps work at once; at least 1.
     pub parallelism: usize,
 }

@@ -231,6 +231,7 @@ impl Applying<'_> {
             world: self.world().await?,
             control: control.clone(),
             events,
+            plan: None,
             parallelism: self.doing.parallelism.get().into(),
         });
         let (notices, mut noticed) = mpsc::unbounded_channel();
@@ -301,6 +302,7 @@ impl Applying<'_> {
         let environment = Environment::of_this_process();
         let passwords = world::passwords(&environment, self.desired.postgres.as_ref());
         let secrets = self.desired.sensitive.iter().chain(self.desired.postgres.as_ref()).chain(&passwords);
+        let secrets = secrets.chain(project.place.password());
         Ok(World {
             root: project.root.folder.clone(),
             folders: project.folders.clone(),

@@ -32,8 +32,8 @@ pub struct Global {
     /// The stage of the spec
     #[arg(long, global = true, env = "NORN_STAGE", hide_env_values = true, value_name = "NAME")]
     pub stage: Option<String>,
-    /// The SQLite file of the state, instead of what the spec says
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The state, instead of what the environment or the spec says: a SQLite file, or postgres://...
+    #[arg(long, global = true, value_name = "FILE|URL")]
     pub state: Option<PathBuf>,
     /// A file of NAME=value lines, for references that the environment does not set
     #[arg(long, global = true, value_name = "FILE")]

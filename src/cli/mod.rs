@@ -8,6 +8,7 @@ mod failure;
 mod history;
 mod init;
 mod logs;
+mod place;
 mod plan;
 mod project;
 mod schema;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
+use super::place::{Location, StatePlace};
 use super::plan::unknown_app;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
@@ -17,12 +18,9 @@ use crate::failpoint;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
-use crate::spec::load::{Document, Form, Lookup, Staged};
+use crate::spec::load::{Document, Form, Staged};
 use crate::spec::name::{AppName, StageName};
 use crate::spec::problem;
-use crate::spec::reference::{self, Part};
-use crate::spec::shape::Use;
-use crate::state::sqlite::SqliteStore;
 use crate::state::{Scope, Store, StoreError};
 
 /// A project whose state can be opened.
@@ -38,18 +36,6 @@ pub struct Project {
     plain: Staged,
     /// The files of `--env-file`; absolute.
     env_files: Vec<PathBuf>,
-}
-
-/// Where the state is, and who said so.
-#[derive(Debug, Clone)]
-pub struct StatePlace {
-    pub path: PathBuf,
-    /// Named by `--state` or by the spec, and not only by default.
-    pub named: bool,
-    /// Named by `--state`.
-    pub by_flag: bool,
-    /// The file that remembers the place.
-    memory: PathBuf,
 }
 
 impl Project {
@@ -80,8 +66,7 @@ impl Project {
         let scope = Scope { project, stage: stage.clone() };
         let env_files = global.env_file.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&place.path, scope.clone()).map_err(store_failure)?);
+        let store = place.store(scope.clone())?;
         #[cfg(feature = "failpoints")]
         let store: Arc<dyn Store> = Arc::new(crate::state::faulty::FaultyStore::new(store));
         Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
@@ -136,20 +121,13 @@ impl Project {
             self.root.folder.join(&file.folder).join(name)
         });
         let kept = [".norn", "snapshots"].map(|name| self.root.folder.join(name));
-        // SQLite writes beside the file while a command is at work.
-        let state = ["", "-wal", "-shm", "-journal"].map(|end| {
-            let mut path = self.place.path.clone().into_os_string();
-            path.push(end);
-            PathBuf::from(path)
-        });
         let values = self.env_files.iter().cloned();
-        files.chain(kept).chain([self.folders.norn.clone()]).chain(state).chain(values).collect()
+        files.chain(kept).chain([self.folders.norn.clone()]).chain(self.place.files()).chain(values).collect()
     }
 
     /// What the first line of a plan says of the state.
     pub fn state_label(&self) -> String {
-        let here = std::env::current_dir().unwrap_or_default();
-        self.place.path.strip_prefix(&here).unwrap_or(&self.place.path).display().to_string()
+        self.place.label()
     }
 
     /// An app that neither the spec nor the state knows is a slip.
@@ -180,20 +158,14 @@ impl Project {
         if !fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
             private_file(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
         }
-        let memory = &self.place.memory;
-        if let Some(folder) = memory.parent().filter(|folder| folder.is_dir()) {
-            let text = format!("{}\n", self.place.path.display());
-            if fs::read_to_string(memory).ok().as_deref() != Some(text.as_str()) {
-                private_file(memory, &text).map_err(|error| fail(folder, &error))?;
-            }
-        }
+        self.place.remember().map_err(|(folder, error)| fail(&folder, &error))?;
         Ok(())
     }
 }
 
 /// Writes a file of one line, mode 0600. Where norn dies before it is whole, it is empty, which counts
 /// as absent.
-fn private_file(path: &Path, text: &str) -> io::Result<()> {
+pub fn private_file(path: &Path, text: &str) -> io::Result<()> {
     failpoint::before("write", path)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     failpoint::after("empty", path)?;
@@ -213,75 +185,20 @@ fn places(
         Some(stage) => norn.join("stages").join(stage.as_str()),
         None => norn.clone(),
     };
-    let memory = default.join("store");
-    let written = staged.tree.get("state").and_then(|state| state.get("path")?.scalar());
-    let named = match (&global.state, written) {
-        (Some(path), _) => {
-            Some(std::path::absolute(path).map_err(|error| Failure::new(format!("--state: {error}")))?)
-        }
-        (None, Some(text)) => Some(root.folder.join(resolve_path(global, text, staged)?)),
-        (None, None) => None,
-    };
     let snapshots = match stage {
         Some(stage) => root.folder.join("snapshots").join(stage.as_str()),
         None => root.folder.join("snapshots"),
     };
-    let by_flag = global.state.is_some();
-    let (path, folders) = match &named {
+    let place = StatePlace::find(global, root, staged, &default)?;
+    let folders = match &place.location {
         // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
-        Some(path) => {
+        Location::File(path) if place.named => {
             let beside = PathBuf::from(format!("{}.d", path.display()));
-            (path.clone(), Folders { norn: beside.clone(), stage: beside, snapshots })
+            Folders { norn: beside.clone(), stage: beside, snapshots }
         }
-        None => (default.join("state.db"), Folders { norn, stage: default, snapshots }),
+        Location::File(_) | Location::Server(_) => Folders { norn, stage: default, snapshots },
     };
-    let place = StatePlace { path, named: named.is_some(), by_flag, memory };
-    remembered(&place)?;
-    if !place.named && std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) && !place.path.exists() {
-        return Err(Failure::new(format!("there is no state at {}, and this is CI", place.path.display())).help(
-            "a fresh checkout would deploy everything anew and forget it: name a state that lasts with --state FILE or `state: {path: FILE}`",
-        ));
-    }
     Ok((place, folders))
-}
-
-/// Refuses a state that is elsewhere than it was, unless `--state` says so.
-fn remembered(place: &StatePlace) -> Result<(), Failure> {
-    let Ok(text) = fs::read_to_string(&place.memory) else { return Ok(()) };
-    let was = Path::new(text.trim());
-    if place.by_flag || was == place.path || !was.exists() {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "the state was in {} and would now be in {}",
-        was.display(),
-        place.path.display()
-    ))
-    .help(format!("name the one you mean with --state; to move for good, remove {}", place.memory.display())))
-}
-
-fn resolve_path(global: &Global, text: &str, staged: &Staged) -> Result<String, Failure> {
-    let variables = Variables::read(global)?;
-    let parts =
-        reference::parse(text).map_err(|complaint| Failure::new(complaint.message).help(complaint.help))?;
-    let mut path = String::new();
-    for part in parts {
-        match part {
-            Part::Text(text) => path.push_str(&text),
-            Part::Reference(reference) => {
-                let used = Use { path: Vec::new(), span: staged.tree.span, reference };
-                match variables.lookup(&used, &|_| None) {
-                    Lookup::Value(value) => path.push_str(&value),
-                    Lookup::Missing(complaint) => {
-                        return Err(
-                            Failure::new(format!("`state.path`: {}", complaint.message)).help(complaint.help)
-                        );
-                    }
-                }
-            }
-        }
-    }
-    Ok(path)
 }
 
 /// A store's error with the exit code it has.

@@ -12,8 +12,9 @@ use crate::render::Printer;
 pub fn upgrade(global: &Global, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
-        if !project.place.path.exists() {
-            return Err(Failure::new(format!("there is no state at {}", project.place.path.display()))
+        // A state that is older cannot be read, and is there.
+        if project.store.snapshot().await.is_ok_and(|stored| !stored.exists) {
+            return Err(Failure::new(format!("there is no state at {}", project.state_label()))
                 .help("`norn apply` makes one"));
         }
         project.prepare()?;

@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::Before;
 use crate::address::Address;
 use crate::desired::{Definition, EnvValue, Front};
 use crate::spec::name::AppName;
 use crate::spec::reference::{self, Part, Reference};
 use crate::state::format::{DeployV1, ForgeV1};
-use crate::state::{Deployment, DeploymentStatus, Record, Snapshot};
+use crate::state::{Deployment, DeploymentStatus, Digests, Record, Snapshot};
 
 /// What the store knows of one app.
 #[derive(Debug, Default)]
 pub struct Known {
-    pub before: Before,
+    pub before: Digests,
     pub forge: Option<ForgeV1>,
     pub deploy: Option<DeployV1>,
 }
@@ -23,7 +22,7 @@ impl Known {
         let forge = stored.resources.get(&Address::forge(app));
         let deploy = stored.resources.get(&Address::deploy(app));
         Self {
-            before: Before {
+            before: Digests {
                 forge: forge.map(|record| record.digest.clone()),
                 deploy: deploy.map(|record| record.digest.clone()),
             },

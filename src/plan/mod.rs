@@ -27,8 +27,8 @@ pub use drift::{Drift, Found};
 pub use facts::{Facts, Running, SourceFact};
 use known::{History, Known};
 pub use operation::{
-    Action, Before, Blocked, DeployWork, ForgeWork, Interruption, Operation, PlannedStep, Reason, Risk, Roll,
-    Skip, Step, TeardownWork, Wait, Work,
+    Action, Blocked, DeployWork, ForgeWork, Interruption, Operation, PlannedStep, Reason, Risk, Roll, Skip,
+    Step, TeardownWork, Wait, Work,
 };
 pub use select::Selection;
 

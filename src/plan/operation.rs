@@ -10,6 +10,7 @@ use super::drift::Found;
 use crate::address::Address;
 use crate::desired::{Build, Definition, Rollout, Source};
 use crate::spec::name::AppName;
+use crate::state::Digests;
 use crate::state::format::{DeployV1, ForgeV1};
 
 /// One change of one resource.
@@ -25,7 +26,7 @@ pub struct Operation {
     /// Why apply refuses it.
     pub blocked: Option<Blocked>,
     /// Digests of the records as the plan found them.
-    pub before: Before,
+    pub before: Digests,
     pub work: Work,
 }
 
@@ -190,13 +191,6 @@ pub struct Wait {
     pub step: Step,
     pub of: Address,
     pub until: Option<Step>,
-}
-
-/// Digests of an app's records; none where there is no record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Before {
-    pub forge: Option<String>,
-    pub deploy: Option<String>,
 }
 
 /// What apply does.

@@ -50,13 +50,17 @@ pub struct Project {
     pub stage: StageRules,
 }
 
-/// Where norn keeps what it knows.
+/// Where norn keeps what it knows: a server, or a file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StateLocation {
+    /// A PostgreSQL database, `postgres://user:password@host:port/database?sslmode=verify-full`; the
+    /// tables of a stage are in a schema of its name.
+    #[schemars(length(min = 1))]
+    pub url: Option<String>,
     /// A SQLite file, relative to this file's folder or absolute.
     #[schemars(length(min = 1))]
-    pub path: String,
+    pub path: Option<String>,
 }
 
 /// A PostgreSQL server.

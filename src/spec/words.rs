@@ -334,13 +334,15 @@ const DATABASE_OF_APP: Words = &[
 ];
 
 const STATE: Words = &[
-    ("backend", "norn keeps it in a SQLite file, which is `path`"),
+    (
+        "backend",
+        "norn keeps it in a PostgreSQL database, which is `url`, or in a SQLite file, which is `path`",
+    ),
     ("dir", "it is called `path` here, and is a file"),
     ("directory", "it is called `path` here, and is a file"),
     ("file", "it is called `path` here"),
     ("location", "it is called `path` here"),
-    ("type", "norn keeps it in a SQLite file, which is `path`"),
-    ("url", "norn keeps it in a SQLite file, which is `path`"),
+    ("type", "norn keeps it in a PostgreSQL database, which is `url`, or in a SQLite file, which is `path`"),
 ];
 
 const SECRET: Words = &[

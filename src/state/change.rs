@@ -26,7 +26,8 @@ pub enum Change {
         outcome: String,
     },
     /// Ends the run of a dead process, with its unfinished operations and steps, all with outcome
-    /// [`DEAD`]. What has ended stays as it is, so burying twice does nothing.
+    /// [`DEAD`]; an operation keeps the digests of its app's records, as where it ends by itself.
+    /// What has ended stays as it is, so burying twice does nothing.
     RunBuried {
         run: String,
     },
@@ -37,7 +38,11 @@ pub enum Change {
         address: Address,
         action: String,
         intent: Value,
+        /// The id of the saved plan that it is of.
+        plan: Option<String>,
     },
+    /// Ends an operation, and keeps with it the digests of its app's records as they stand then:
+    /// what it makes of them comes before.
     OperationEnded {
         id: String,
         outcome: String,

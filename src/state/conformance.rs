@@ -4,12 +4,14 @@
 //! A store's own tests call [`conformance!`] with an expression that makes a fresh [`Backend`].
 
 mod leases;
+mod plans;
 mod rows;
 pub mod trace;
 
 use async_trait::async_trait;
 
 pub use self::leases::*;
+pub use self::plans::*;
 pub use self::rows::*;
 use super::{Scope, Store};
 
@@ -35,6 +37,8 @@ macro_rules! conformance {
             a_forge_keeps_one_entry_a_step,
             a_step_is_pending_until_it_ends,
             a_dead_run_is_buried_with_what_it_left,
+            a_saved_plan_knows_what_its_operations_left,
+            an_operation_keeps_the_records_of_its_own_app,
             a_record_is_what_was_put_last,
             a_write_is_all_or_nothing,
             a_renamed_app_keeps_its_rows,

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::time::sleep;
 
 use super::lock::{Holder, Lease};
-use super::{Change, Deployment, Snapshot, Store, StoreError};
+use super::{Applied, Change, Deployment, Snapshot, Store, StoreError};
 use crate::failpoint::{Fault, LATE, strike};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
@@ -148,6 +148,10 @@ impl Store for FaultyStore {
 
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError> {
         self.between("store: history", self.inner.history(app, limit)).await
+    }
+
+    async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError> {
+        self.between("store: operations of a plan", self.inner.operations_of(plan)).await
     }
 
     fn sever(&self) {

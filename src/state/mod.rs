@@ -12,7 +12,10 @@ mod conformance;
 pub mod faulty;
 pub mod format;
 pub mod lock;
+pub mod postgres;
 pub mod record;
+mod row;
+mod schema;
 pub mod seed;
 pub mod sqlite;
 
@@ -24,7 +27,8 @@ use async_trait::async_trait;
 pub use change::Change;
 pub use lock::{Held, Holder, Lease};
 pub use record::{
-    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
+    Snapshot, StepLog,
 };
 
 use crate::secret::Secret;
@@ -85,6 +89,9 @@ pub trait Store: Send + Sync {
     /// The newest deployments with their step logs, newest first.
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError>;
 
+    /// The operations of a saved plan, in the order in which they ended, unfinished ones last.
+    async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError>;
+
     /// Cuts the connection to the database, as a network does, where there is one.
     #[cfg(feature = "failpoints")]
     fn sever(&self) {}
@@ -109,10 +116,10 @@ pub enum StoreError {
     Older { place: String, found: u32, known: u32 },
     #[error("{place} is no state of norn: {why}; name another place with --state")]
     Foreign { place: String, why: String },
-    #[error(
-        "the state in {place} cannot be written: {why}; give this user write access to the file and its folder, or name another place with --state"
-    )]
-    ReadOnly { place: String, why: String },
+    #[error("the state in {place} cannot be written: {why}; {mend}, or name another place with --state")]
+    ReadOnly { place: String, why: String, mend: &'static str },
+    #[error("the state in {place} cannot be reached: {why}")]
+    Unreachable { place: String, why: String },
     #[error("no space is left for the state in {place}; free some on its disk and run the command again")]
     Full { place: String },
     #[error("the state in {place} cannot be used while {doing}: {why}")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lock::{Held, ProcessIdentity};
@@ -170,6 +171,25 @@ pub struct Journaled {
     /// What the operation would make current, in the stored format; recovery records it where
     /// the world shows that it came to pass.
     pub intent: serde_json::Value,
+}
+
+/// Digests of an app's two records; none where there is no record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Digests {
+    pub forge: Option<String>,
+    pub deploy: Option<String>,
+}
+
+/// What became of an operation of a saved plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub address: Address,
+    pub action: String,
+    /// Such as `done`; empty while it is unfinished.
+    pub outcome: String,
+    /// The app's records when it ended.
+    pub after: Digests,
 }
 
 /// A `norn_steps` row that has no outcome yet.

@@ -10,7 +10,6 @@ mod changes;
 mod failure;
 mod lease;
 mod open;
-mod place;
 mod row;
 mod schema;
 mod snapshot;
@@ -19,7 +18,7 @@ mod tests;
 
 use std::io;
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,9 +26,9 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use self::failure::Failure;
-use self::place::Place;
 use super::lock::{Held, Holder, Lease};
-use super::{Change, Deployment, Scope, Snapshot, Store, StoreError};
+use super::schema::Place;
+use super::{Applied, Change, Deployment, Scope, Snapshot, Store, StoreError};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 
@@ -42,6 +41,8 @@ pub struct SqliteStore {
 }
 
 struct Inner {
+    /// Absolute, so it cannot be one of the names that SQLite reads otherwise (`:memory:`).
+    path: PathBuf,
     place: Place,
     taken: Mutex<Option<Taken>>,
 }
@@ -66,8 +67,8 @@ impl SqliteStore {
             doing: "looking for it",
             why: error.to_string(),
         })?;
-        let place = Place { path, name, scope };
-        Ok(Self { inner: Arc::new(Inner { place, taken: Mutex::new(None) }) })
+        let place = Place { name, scope };
+        Ok(Self { inner: Arc::new(Inner { path, place, taken: Mutex::new(None) }) })
     }
 
     /// Runs `work` where it may block. It runs to its end even if nobody waits for it any more.
@@ -166,6 +167,15 @@ impl Store for SqliteStore {
         })
         .await
     }
+
+    async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError> {
+        let plan = plan.to_owned();
+        self.run("reading", move |inner| {
+            let read = inner.read(|conn, place| snapshot::operations_of(conn, place, &plan))?;
+            Ok(read.unwrap_or_default())
+        })
+        .await
+    }
 }
 
 impl Inner {
@@ -179,7 +189,7 @@ impl Inner {
             Some(taken) => {
                 let done = work(&mut taken.conn)?;
                 // What was written to a file that has lost its name is lost with this process.
-                open::same(&self.place.path, taken.file)?;
+                open::same(&self.path, taken.file)?;
                 Ok(done)
             }
             None => Err(StoreError::LeaseLost { reason: "this process does not hold it".into() }.into()),
@@ -194,12 +204,12 @@ impl Inner {
         if let Some(taken) = self.taken().as_ref() {
             return work(&taken.conn, &self.place).map(Some);
         }
-        open::read(&self.place.path, |conn| work(conn, &self.place))
+        open::read(&self.path, |conn| work(conn, &self.place))
     }
 
     /// A connection that writes to a database with norn's first tables.
     fn founded(&self) -> Result<Connection, Failure> {
-        let mut conn = open::writer(&self.place.path, |conn| schema::inspect(conn, &self.place).map(|_| ()))?;
+        let mut conn = open::writer(&self.path, |conn| schema::inspect(conn, &self.place).map(|_| ()))?;
         schema::found(&mut conn, &self.place)?;
         Ok(conn)
     }
@@ -215,7 +225,7 @@ impl Inner {
             return Ok(lease);
         }
         let mut conn = self.founded()?;
-        let file = open::identity(&self.place.path)?;
+        let file = open::identity(&self.path)?;
         let lease = match lease::take(&mut conn, holder)? {
             Ok(lease) => lease,
             Err(held) => return Ok(Err(held)),

@@ -6,6 +6,11 @@ mod child;
 mod crash;
 mod git_server;
 mod local;
+mod postgres_connect;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/mod.rs"]
 mod shared;
 mod source;

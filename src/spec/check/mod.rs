@@ -1,12 +1,13 @@
 //! Rules between the fields of a document.
 //!
 //! Here: what is wrong although every value alone is right: of one app (`app`), of its paths
-//! (`paths`), between apps (`relations`). Elsewhere: single values (`shape`, `value`), loops
+//! (`paths`), between apps (`relations`), of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
 //! between apps (`cycle`).
 
 mod app;
 mod paths;
 mod relations;
+mod state;
 
 pub use paths::normal;
 
@@ -26,6 +27,7 @@ pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
     let apps = staged.tree.get("apps").map(Node::index).unwrap_or_default();
     let mut checks = Checks { staged, sources, project, apps, problems: Vec::new() };
     checks.whole();
+    checks.state();
     for (name, app) in &project.apps {
         checks.required(name, app);
         checks.source(name, app);

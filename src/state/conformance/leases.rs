@@ -13,6 +13,7 @@ pub async fn an_unwritten_store_reads_as_empty(backend: &dyn Backend) {
     let mut t = Trace::default();
     t.show(&*store).await;
     t.did("history", store.history(None, 10).await.map(|rows| rows.len()));
+    t.did("operations", store.operations_of("p1").await.map(|rows| rows.len()));
     t.did("renew", store.renew(&lease).await);
     t.did("unlock", store.unlock(&lease).await);
     t.did("write", store.write(&lease, &[]).await);
@@ -21,6 +22,7 @@ pub async fn an_unwritten_store_reads_as_empty(backend: &dyn Backend) {
     let key = store.key().await.expect("the store can be founded");
     assert!(key.expose().len() == 64 && key.expose().chars().all(|c| c.is_ascii_hexdigit()));
     t.show(&*shop(backend)).await;
+    t.did("operations", shop(backend).operations_of("p1").await.map(|rows| rows.len()));
     assert_eq!(shop(backend).key().await.expect("there is a key"), key);
     let (_, other) = t.lock(backend, "r1").await;
     assert_eq!(other.snapshot().await.expect("it is readable").key, Some(key));
@@ -28,12 +30,14 @@ pub async fn an_unwritten_store_reads_as_empty(backend: &dyn Backend) {
         "
         no store
         history: 0
+        operations: 0
         renew: lease lost: this process does not hold it
         unlock: ok
         write: lease lost: this process does not hold it
         break: false
         no store
         an empty store
+        operations: 0
         lock r1: token 1
         ",
     );
@@ -42,24 +46,32 @@ pub async fn an_unwritten_store_reads_as_empty(backend: &dyn Backend) {
 pub async fn a_store_is_of_one_project_and_stage(backend: &dyn Backend) {
     let mut t = Trace::default();
     t.lock(backend, "r1").await;
-    for (project, stage) in [("shop", Some("prod")), ("other", None)] {
-        let store = backend.open(scope(project, stage));
+    for (project, stage) in [("other", ""), ("shop", "prod")] {
+        // As a copy of another place's state would be.
+        backend.sql(&format!("UPDATE norn_meta SET value = '{stage}' WHERE key = 'stage'")).await;
+        let store = backend.open(scope(project, None));
         t.did("snapshot", store.snapshot().await.map(|_| ()));
         t.did("history", store.history(None, 1).await.map(|_| ()));
+        t.did("operations", store.operations_of("p1").await.map(|_| ()));
         t.did("lock", store.lock(&holder("r2"), Duration::ZERO).await.map(|_| ()));
         t.did("key", store.key().await.map(|_| ()));
+        t.did("break", store.break_lock(1).await.map(|_| ()));
     }
     t.expect(
         "
         lock r1: token 1
-        snapshot: of project shop without a stage, not of project shop, stage prod
-        history: of project shop without a stage, not of project shop, stage prod
-        lock: of project shop without a stage, not of project shop, stage prod
-        key: of project shop without a stage, not of project shop, stage prod
         snapshot: of project shop without a stage, not of project other without a stage
         history: of project shop without a stage, not of project other without a stage
+        operations: of project shop without a stage, not of project other without a stage
         lock: of project shop without a stage, not of project other without a stage
         key: of project shop without a stage, not of project other without a stage
+        break: of project shop without a stage, not of project other without a stage
+        snapshot: of project shop, stage prod, not of project shop without a stage
+        history: of project shop, stage prod, not of project shop without a stage
+        operations: of project shop, stage prod, not of project shop without a stage
+        lock: of project shop, stage prod, not of project shop without a stage
+        key: of project shop, stage prod, not of project shop without a stage
+        break: of project shop, stage prod, not of project shop without a stage
         ",
     );
 }

@@ -63,6 +63,18 @@ pub fn operation(id: &str) -> Change {
         address: Address::deploy(&app("web")),
         action: "deploy".into(),
         intent: json!({"tag": "web:c0ffee"}),
+        plan: None,
+    }
+}
+
+/// An operation of a saved plan.
+pub fn planned(id: &str, address: Address, plan: &str) -> Change {
+    Change::OperationStarted {
+        id: id.into(),
+        address,
+        action: "update".into(),
+        intent: json!({}),
+        plan: Some(plan.into()),
     }
 }
 
@@ -211,14 +223,25 @@ fn show(snapshot: &Snapshot) -> String {
             &mut text,
             format_args!(
                 "operation {} of {}: {} {} {}",
-                row.id, row.run, row.action, row.address, row.intent
+                row.id,
+                row.run,
+                row.action,
+                row.address,
+                sorted(&row.intent)
             ),
         );
     }
     for row in &snapshot.pending {
         push(
             &mut text,
-            format_args!("pending {} of {}: {} {} {}", row.id, row.operation, row.step, row.key, row.detail),
+            format_args!(
+                "pending {} of {}: {} {} {}",
+                row.id,
+                row.operation,
+                row.step,
+                row.key,
+                sorted(&row.detail)
+            ),
         );
     }
     if text.is_empty() {
@@ -229,6 +252,13 @@ fn show(snapshot: &Snapshot) -> String {
     }
     assert_eq!(snapshot.key.is_some(), snapshot.exists, "every store has a key");
     text
+}
+
+/// JSON with its keys in order: a database may keep them in another.
+fn sorted(value: &serde_json::Value) -> serde_json::Value {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value
 }
 
 fn ending(finished: Option<Timestamp>, error: &str) -> String {

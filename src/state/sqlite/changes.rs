@@ -11,6 +11,23 @@ use crate::state::change::{Change, DEAD, add_detail};
 use crate::state::lock::Lease;
 use crate::state::{DeploymentStatus, ForgeStatus, Record, StepLog, seed};
 
+/// The digests of the app's records, for an operation that ends: the app is its address without
+/// the kind.
+macro_rules! after {
+    () => {
+        concat!(after!("forge"), after!("deploy"))
+    };
+    ($kind:literal) => {
+        concat!(
+            ", ",
+            $kind,
+            "_after = (SELECT digest FROM norn_resources r WHERE r.address = '",
+            $kind,
+            "' || substr(norn_operations.address, instr(norn_operations.address, '/')))"
+        )
+    };
+}
+
 pub fn make(tx: &Transaction<'_>, lease: &Lease, change: &Change) -> Result<(), Failure> {
     match change {
         Change::RunStarted { command } => run_started(tx, command),
@@ -25,22 +42,31 @@ pub fn make(tx: &Transaction<'_>, lease: &Lease, change: &Change) -> Result<(), 
             ("unended run", &lease.run),
         ),
         Change::RunBuried { run } => run_buried(tx, run),
-        Change::OperationStarted { id, address, action, intent } => all(
+        Change::OperationStarted { id, address, action, intent, plan } => all(
             tx,
             concat!(
-                "INSERT INTO norn_operations (id, run, address, action, intent, started_at) ",
-                "VALUES (?1, ?2, ?3, ?4, ?5, ",
+                "INSERT INTO norn_operations (id, run, address, action, intent, plan, started_at) ",
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ",
                 now!(),
                 ")"
             ),
-            (id, &lease.run, address.to_string(), action, intent.to_string()),
+            (
+                id,
+                &lease.run,
+                address.to_string(),
+                action,
+                intent.to_string(),
+                plan.as_deref().unwrap_or_default(),
+            ),
         ),
         Change::OperationEnded { id, outcome } => one(
             tx,
             concat!(
                 "UPDATE norn_operations SET ended_at = ",
                 now!(),
-                ", outcome = ?2 WHERE id = ?1 AND ended_at IS NULL"
+                ", outcome = ?2",
+                after!(),
+                " WHERE id = ?1 AND ended_at IS NULL"
             ),
             (id, outcome),
             ("unended operation", id),
@@ -154,7 +180,9 @@ fn run_buried(tx: &Transaction<'_>, run: &str) -> Result<(), Failure> {
         concat!(
             "UPDATE norn_operations SET ended_at = ",
             now!(),
-            ", outcome = ?2 WHERE run = ?1 AND ended_at IS NULL"
+            ", outcome = ?2",
+            after!(),
+            " WHERE run = ?1 AND ended_at IS NULL"
         ),
         (run, DEAD),
     )?;

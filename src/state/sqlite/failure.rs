@@ -6,6 +6,10 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
 use crate::state::StoreError;
+use crate::state::row::Unreadable;
+
+/// How a file that cannot be written is mended.
+const ACCESS: &str = "give this user write access to the file and its folder";
 
 #[derive(Debug)]
 pub enum Failure {
@@ -36,6 +40,12 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<Unreadable> for Failure {
+    fn from(Unreadable(why): Unreadable) -> Self {
+        Failure::Data(why)
+    }
+}
+
 impl Failure {
     pub fn at(self, place: &str, doing: &'static str) -> StoreError {
         let place = place.to_owned();
@@ -44,7 +54,7 @@ impl Failure {
             Failure::Data(why) => StoreError::Broken { place, doing, why },
             Failure::Io(error) => match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    StoreError::ReadOnly { place, why: error.to_string() }
+                    StoreError::ReadOnly { place, why: error.to_string(), mend: ACCESS }
                 }
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { place },
                 _ => StoreError::Broken { place, doing, why: error.to_string() },
@@ -56,7 +66,7 @@ impl Failure {
                     // A write-ahead log's index that cannot grow has no code of its own for a full disk.
                     _ if extended(&error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => StoreError::Full { place },
                     Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                        StoreError::ReadOnly { place, why }
+                        StoreError::ReadOnly { place, why, mend: ACCESS }
                     }
                     Some(ErrorCode::NotADatabase) => {
                         StoreError::Foreign { place, why: "it is no SQLite database".into() }

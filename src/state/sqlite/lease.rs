@@ -3,9 +3,10 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior, named_params};
 
 use super::failure::Failure;
-use super::row::{Named, now};
+use super::row::now;
 use crate::provider::machine;
-use crate::state::lock::{Held, Holder, Lease, LeaseRow, ProcessIdentity, TTL};
+use crate::state::lock::{Held, Holder, Lease, LeaseRow, TTL};
+use crate::state::row::{self, Named};
 
 /// Reads the lease row, with the database's clock.
 pub fn row(conn: &Connection) -> Result<LeaseRow, Failure> {
@@ -13,24 +14,7 @@ pub fn row(conn: &Connection) -> Result<LeaseRow, Failure> {
         conn.prepare_cached(concat!("SELECT *, ", now!(), " AS now FROM norn_locks WHERE id = 1"))?;
     let mut rows = statement.query([])?;
     let row = rows.next()?.ok_or_else(|| Failure::Data("norn_locks has no row".into()))?;
-    let row = Named { table: "norn_locks", key: "id", row };
-    let token = row.count("token")?;
-    let held = match row.maybe("run")? {
-        None => None,
-        Some(run) => Some(Held {
-            holder: Holder {
-                run,
-                who: row.text("who")?,
-                process: process(row)?,
-                job_url: row.maybe("job_url")?,
-                reason: row.text("reason")?,
-            },
-            token,
-            acquired_at: row.parse("acquired_at")?,
-            expires_at: row.parse("expires_at")?,
-        }),
-    };
-    Ok(LeaseRow { token, held, now: row.parse("now")? })
+    Ok(row::lease(Named { table: "norn_locks", key: "id", row })?)
 }
 
 /// Takes the lease, or says who holds it.
@@ -93,17 +77,6 @@ pub fn free(conn: &Connection, token: u64) -> Result<bool, Failure> {
         [integer(token)?],
     )?;
     Ok(freed == 1)
-}
-
-/// The process that a row of `norn_locks` or `norn_runs` names.
-pub fn process(row: Named<'_>) -> Result<ProcessIdentity, Failure> {
-    Ok(ProcessIdentity {
-        machine_id: row.text("machine_id")?,
-        boot_id: row.text("boot_id")?,
-        pid_namespace: row.text("pid_namespace")?,
-        pid: row.count("pid")?,
-        start_time: row.count("start_time")?,
-    })
 }
 
 fn ttl() -> String {

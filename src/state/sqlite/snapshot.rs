@@ -1,46 +1,43 @@
 //! Reading: rows to records.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, ToSql};
 
 use super::failure::Failure;
-use super::lease;
-use super::place::Place;
-use super::row::Named;
-use super::schema::{self, Found, KNOWN};
-use crate::address::Address;
+use super::{lease, schema};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
-use crate::state::{
-    Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, PendingStep, Record, Run, Snapshot, StepLog,
-    StoreError,
-};
+use crate::state::row::{self, Named, Unreadable};
+use crate::state::schema::{Found, Place};
+use crate::state::{Applied, Deployment, Snapshot};
 
 /// Reads everything a plan compares with, at one moment.
 pub fn load(conn: &Connection, place: &Place) -> Result<Snapshot, Failure> {
     // A read transaction: everything below is of the moment of its first statement.
     let _tx = conn.unchecked_transaction()?;
-    let tables = match schema::inspect(conn, place)? {
-        Found::Empty => return Ok(Snapshot::default()),
-        Found::V1 => return Err(older(place, 0)),
-        Found::Older(found) => return Err(older(place, found)),
-        Found::Founded => false,
-        Found::Current => true,
-    };
+    let found = schema::inspect(conn, place)?;
+    let rows = place.has_rows(found)?;
+    if found == Found::Empty {
+        return Ok(Snapshot::default());
+    }
     let mut snapshot = Snapshot {
         exists: true,
         key: Some(schema::key(conn)?),
         lock: lease::row(conn)?.held,
         ..Snapshot::default()
     };
-    if tables {
-        snapshot.resources = resources(conn)?.into_iter().collect();
-        snapshot.deployments = deployments(conn)?;
-        snapshot.forges = forges(conn)?;
-        snapshot.runs = runs(conn)?;
-        snapshot.operations = operations(conn)?;
-        snapshot.pending = pending(conn)?;
+    if rows {
+        let all = |table, sql| Table { conn, name: table, key: "id", sql };
+        snapshot.resources =
+            Table { key: "address", ..all("norn_resources", "SELECT * FROM norn_resources") }
+                .rows(&[], row::resource)?
+                .into_iter()
+                .collect();
+        snapshot.deployments = all("deployments", DEPLOYMENTS).rows(&[], row::deployment)?;
+        snapshot.forges =
+            Table { key: "app", ..all("forge_states", FORGES) }.rows(&[], row::forge)?.into_iter().collect();
+        snapshot.runs = all("norn_runs", RUNS).rows(&[], row::run)?;
+        snapshot.operations = all("norn_operations", OPERATIONS).rows(&[], row::operation)?;
+        snapshot.pending = all("norn_steps", PENDING).rows(&[], row::pending)?;
     }
     Ok(snapshot)
 }
@@ -61,137 +58,62 @@ pub fn history(
     limit: u32,
 ) -> Result<Vec<Deployment>, Failure> {
     let _tx = conn.unchecked_transaction()?;
-    match schema::inspect(conn, place)? {
-        Found::Empty | Found::Founded => return Ok(Vec::new()),
-        Found::V1 => return Err(older(place, 0)),
-        Found::Older(found) => return Err(older(place, found)),
-        Found::Current => {}
+    if !place.has_rows(schema::inspect(conn, place)?)? {
+        return Ok(Vec::new());
     }
-    const NEWEST: &str = "ORDER BY started_at DESC, rowid DESC LIMIT ?1";
-    let read = |row: Named<'_>| {
-        // An attempt that v1 never brought to a step has the log `null`.
-        let steps: Option<Vec<StepLog>> = row.json("steps")?;
-        Ok(Deployment { steps: steps.unwrap_or_default(), ..deployment(row)? })
+    let read = row::deployment_with_steps;
+    let (sql, params): (_, &[&dyn ToSql]) = match app {
+        None => ("SELECT * FROM deployments ORDER BY started_at DESC, rowid DESC LIMIT ?1", &[&limit]),
+        Some(app) => (
+            "SELECT * FROM deployments WHERE app = ?2 ORDER BY started_at DESC, rowid DESC LIMIT ?1",
+            &[&limit, &app.as_str()],
+        ),
     };
-    match app {
-        None => {
-            rows(conn, "deployments", "id", &format!("SELECT * FROM deployments {NEWEST}"), &[&limit], read)
-        }
-        Some(app) => {
-            let sql = format!("SELECT * FROM deployments WHERE app = ?2 {NEWEST}");
-            rows(conn, "deployments", "id", &sql, &[&limit, &app.as_str()], read)
-        }
+    Table { conn, name: "deployments", key: "id", sql }.rows(params, read)
+}
+
+/// The operations of a saved plan, in the order in which they ended.
+pub fn operations_of(conn: &Connection, place: &Place, plan: &str) -> Result<Vec<Applied>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if !place.has_rows(schema::inspect(conn, place)?)? {
+        return Ok(Vec::new());
     }
+    let sql = "SELECT id, address, action, outcome, forge_after, deploy_after FROM norn_operations \
+               WHERE plan = ?1 AND plan <> '' ORDER BY ended_at IS NULL, ended_at, started_at, rowid";
+    Table { conn, name: "norn_operations", key: "id", sql }.rows(&[&plan], row::applied)
 }
 
-fn older(place: &Place, found: u32) -> Failure {
-    StoreError::Older { place: place.name.clone(), found, known: KNOWN }.into()
-}
+const DEPLOYMENTS: &str = "SELECT id, app, commit_sha, image_tag, status, error, started_at, finished_at \
+                           FROM deployments ORDER BY started_at, rowid";
+const FORGES: &str = "SELECT app, status, resources, error, started_at, finished_at FROM forge_states";
+const RUNS: &str = "SELECT * FROM norn_runs WHERE ended_at IS NULL ORDER BY started_at, rowid";
+const OPERATIONS: &str = "SELECT o.id, o.run, o.address, o.action, o.intent FROM norn_runs r \
+                          JOIN norn_operations o ON o.run = r.id AND o.ended_at IS NULL \
+                          WHERE r.ended_at IS NULL ORDER BY o.started_at, o.rowid";
+const PENDING: &str = "SELECT id, operation, step, key, detail FROM norn_steps WHERE ended_at IS NULL \
+                       ORDER BY started_at, rowid";
 
-fn resources(conn: &Connection) -> Result<Vec<(Address, Record)>, Failure> {
-    rows(conn, "norn_resources", "address", "SELECT * FROM norn_resources", &[], |row| {
-        let record = Record {
-            body: row.json("body")?,
-            digest: row.text("digest")?,
-            protected: row.bool("protected")?,
-        };
-        Ok((row.parse("address")?, record))
-    })
-}
-
-fn deployments(conn: &Connection) -> Result<Vec<Deployment>, Failure> {
-    let sql = "SELECT id, app, commit_sha, image_tag, status, error, started_at, finished_at FROM deployments \
-               ORDER BY started_at, rowid";
-    rows(conn, "deployments", "id", sql, &[], deployment)
-}
-
-fn deployment(row: Named<'_>) -> Result<Deployment, Failure> {
-    Ok(Deployment {
-        id: row.text("id")?,
-        app: row.parse("app")?,
-        commit_sha: row.text("commit_sha")?,
-        image_tag: row.text("image_tag")?,
-        status: row.read("status", DeploymentStatus::parse)?,
-        steps: Vec::new(),
-        error: row.text("error")?,
-        started_at: row.parse("started_at")?,
-        finished_at: row.maybe_time("finished_at")?,
-    })
-}
-
-fn forges(conn: &Connection) -> Result<BTreeMap<AppName, Forge>, Failure> {
-    let sql = "SELECT app, status, resources, error, started_at, finished_at FROM forge_states";
-    let forges = rows(conn, "forge_states", "app", sql, &[], |row| {
-        let forge = Forge {
-            status: row.read("status", ForgeStatus::parse)?,
-            resources: row.json("resources")?,
-            error: row.text("error")?,
-            started_at: row.maybe_time("started_at")?,
-            finished_at: row.maybe_time("finished_at")?,
-        };
-        Ok((row.parse("app")?, forge))
-    })?;
-    Ok(forges.into_iter().collect())
-}
-
-fn runs(conn: &Connection) -> Result<Vec<Run>, Failure> {
-    let sql = "SELECT * FROM norn_runs WHERE ended_at IS NULL ORDER BY started_at, rowid";
-    rows(conn, "norn_runs", "id", sql, &[], |row| {
-        Ok(Run {
-            id: row.text("id")?,
-            who: row.text("who")?,
-            process: lease::process(row)?,
-            reason: row.text("reason")?,
-            token: row.count("token")?,
-            started_at: row.parse("started_at")?,
-            heartbeat_at: row.parse("heartbeat_at")?,
-        })
-    })
-}
-
-fn operations(conn: &Connection) -> Result<Vec<Journaled>, Failure> {
-    let sql = "SELECT o.id, o.run, o.address, o.action, o.intent FROM norn_runs r \
-               JOIN norn_operations o ON o.run = r.id AND o.ended_at IS NULL \
-               WHERE r.ended_at IS NULL ORDER BY o.started_at, o.rowid";
-    rows(conn, "norn_operations", "id", sql, &[], |row| {
-        Ok(Journaled {
-            id: row.text("id")?,
-            run: row.text("run")?,
-            address: row.parse("address")?,
-            action: row.text("action")?,
-            intent: row.json("intent")?,
-        })
-    })
-}
-
-fn pending(conn: &Connection) -> Result<Vec<PendingStep>, Failure> {
-    let sql = "SELECT id, operation, step, key, detail FROM norn_steps WHERE ended_at IS NULL \
-               ORDER BY started_at, rowid";
-    rows(conn, "norn_steps", "id", sql, &[], |row| {
-        Ok(PendingStep {
-            id: row.text("id")?,
-            operation: row.text("operation")?,
-            step: row.text("step")?,
-            key: row.text("key")?,
-            detail: row.json("detail")?,
-        })
-    })
-}
-
-/// Every row of `sql`, read by `read`.
-fn rows<T>(
-    conn: &Connection,
-    table: &'static str,
+/// A query of rows of one table.
+struct Table<'a> {
+    conn: &'a Connection,
+    name: &'static str,
+    /// The column that names a row.
     key: &'static str,
-    sql: &str,
-    params: &[&dyn ToSql],
-    read: impl Fn(Named<'_>) -> Result<T, Failure>,
-) -> Result<Vec<T>, Failure> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query(params)?;
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        all.push(read(Named { table, key, row })?);
+    sql: &'a str,
+}
+
+impl Table<'_> {
+    fn rows<T>(
+        &self,
+        params: &[&dyn ToSql],
+        read: impl Fn(Named<'_>) -> Result<T, Unreadable>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut statement = self.conn.prepare_cached(self.sql)?;
+        let mut rows = statement.query(params)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(read(Named { table: self.name, key: self.key, row })?);
+        }
+        Ok(all)
     }
-    Ok(all)
 }

@@ -6,106 +6,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
+use crate::postgres_server::{PASSWORD, Server};
 use crate::shared::skipped;
 use crate::supervise::world::{free_port, kill};
 use crate::support::{Sandbox, get, until, web};
-
-/// A server of the test's own, with TLS, a superuser `norn` and a database `shop_api`.
-struct Server {
-    dir: TempDir,
-    bin: PathBuf,
-    port: u16,
-    root: bool,
-}
-
-const PASSWORD: &str = "p@ss/w:rd%+#";
-
-impl Server {
-    /// None, and why, where PostgreSQL is not installed.
-    fn start() -> Option<Self> {
-        let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-            .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
-            .unwrap_or_default();
-        versions.sort();
-        let Some(bin) = versions.pop().filter(|bin| bin.join("initdb").exists()) else {
-            skipped("snapshots of a database", "PostgreSQL is not installed");
-            return None;
-        };
-        let dir = TempDir::new().expect("a temporary folder");
-        let root = rustix::process::getuid().is_root();
-        let server = Self { dir, bin, port: free_port(), root };
-        if root {
-            fs::set_permissions(server.dir.path(), fs::Permissions::from_mode(0o711)).expect("it is ours");
-            let made = Command::new("install")
-                .args(["-d", "-o", "postgres"])
-                .arg(server.dir.path().join("data"))
-                .status();
-            assert!(made.expect("install runs").success());
-        }
-        let data = server.dir.path().join("data").display().to_string();
-        fs::write(server.dir.path().join("password"), PASSWORD).expect("it is written");
-        fs::set_permissions(server.dir.path().join("password"), fs::Permissions::from_mode(0o644))
-            .expect("ours");
-        let password = server.dir.path().join("password").display().to_string();
-        server
-            .run("initdb", &["-D", &data, "-U", "norn", "-A", "scram-sha-256", "--pwfile", &password, "-N"]);
-        let key = format!(
-            "cd {data} && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-             -keyout server.key -out server.crt 2>/dev/null && chmod 600 server.key"
-        );
-        let tls = server.shell(&key).status().expect("sh runs").success();
-        let port = server.port;
-        let config = format!(
-            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\nssl = {}\n",
-            if tls { "on" } else { "off" }
-        );
-        let append = format!("cat >> {data}/postgresql.conf <<'END'\n{config}END\n");
-        assert!(server.shell(&append).status().expect("sh runs").success());
-        server.run("pg_ctl", &["-D", &data, "-w", "-l", &format!("{data}/log"), "start"]);
-        server.sql("postgres", "CREATE DATABASE shop_api");
-        server.sql("shop_api", "CREATE TABLE goods AS SELECT generate_series(1, 1000) AS id");
-        Some(server)
-    }
-
-    fn shell(&self, text: &str) -> Command {
-        let mut command = Command::new(if self.root { "su" } else { "sh" });
-        if self.root {
-            command.args(["postgres", "-s", "/bin/sh"]);
-        }
-        command.args(["-c", text]).current_dir("/").stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let program = self.bin.join(program);
-        let output =
-            self.shell(&format!("{} {} >/dev/null", program.display(), arguments.join(" "))).output();
-        let output = output.expect("sh runs");
-        assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn sql(&self, database: &str, sql: &str) -> String {
-        let mut psql = Command::new(self.bin.join("psql"));
-        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "norn", "-XAtc", sql, database]);
-        let output = psql.env("PGPASSWORD", PASSWORD).output().expect("psql runs");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
-    }
-
-    fn url(&self, more: &str) -> String {
-        format!("postgres://norn:p%40ss%2Fw%3Ard%25+%23@127.0.0.1:{}/{more}", self.port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let data = self.dir.path().join("data").display().to_string();
-        let stop = format!("{} -D {data} -m immediate stop >/dev/null", self.bin.join("pg_ctl").display());
-        let _ = self.shell(&stop).status();
-    }
-}
 
 fn spec(sandbox: &Sandbox, port: u16, version: &str, more: &str, url: bool) {
     let app = web(
@@ -130,7 +35,7 @@ fn check(sandbox: &Sandbox, server: &Server) -> String {
     assert!(jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", time).is_ok(), "{time}");
     assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
     let listed =
-        Command::new(server.bin.join("pg_restore")).arg("--list").arg(&path).output().expect("it runs");
+        Command::new(server.program("pg_restore")).arg("--list").arg(&path).output().expect("it runs");
     assert!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("goods"));
     let digest = Sha256::digest(fs::read(&path).expect("it is read"));
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -141,16 +46,21 @@ fn check(sandbox: &Sandbox, server: &Server) -> String {
 
 #[test]
 fn snapshots_and_migrations() {
-    let Some(server) = Server::start() else { return };
+    // Not the one that other tests use: whole tables and sessions are counted.
+    let Some(server) = Server::start("") else {
+        return skipped("snapshots of a database", "PostgreSQL is not installed");
+    };
+    server.sql("postgres", "CREATE DATABASE shop_api");
+    server.sql("shop_api", "CREATE TABLE goods AS SELECT generate_series(1, 1000) AS id");
     let port = free_port();
     let mut sandbox = Sandbox::webserver(port, "");
 
     // By `postgres.url`, with TLS; the app's own URL serves its migrations.
-    sandbox.env.insert("ADMIN_URL".into(), server.url("?sslmode=require"));
+    sandbox.env.insert("ADMIN_URL".into(), server.url("") + "?sslmode=require");
     sandbox.env.insert("PGPASSWORD".into(), "not-this-one".into());
     let own = server.url("shop_api");
     sandbox.env.insert("DATABASE_URL".into(), own.clone());
-    let psql = server.bin.join("psql").display().to_string();
+    let psql = server.program("psql").display().to_string();
     let migrate = |sql: &str| {
         format!(
             "secrets: [DATABASE_URL]\nmigrations: {{command: '{psql} -v ON_ERROR_STOP=1 -X \"$DATABASE_URL\" -c \"{sql}\"'}}"
@@ -215,7 +125,7 @@ fn snapshots_and_migrations() {
     sandbox.env.remove("DATABASE_URL");
     for (name, value) in [
         ("PGHOST", "127.0.0.1"),
-        ("PGPORT", &server.port.to_string()),
+        ("PGPORT", &server.port().to_string()),
         ("PGUSER", "norn"),
         ("PGPASSWORD", PASSWORD),
     ] {
@@ -230,8 +140,8 @@ fn snapshots_and_migrations() {
     assert!(said.contains("password ***"), "{said}");
 
     // norn killed while it dumps: the lock holds up the dump.
-    let psql = Command::new(server.bin.join("psql"))
-        .args(["-h", "127.0.0.1", "-p", &server.port.to_string(), "-U", "norn", "-Xc"])
+    let psql = Command::new(server.program("psql"))
+        .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", "norn", "-Xc"])
         .args(["BEGIN; LOCK goods IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60)", "shop_api"])
         .env("PGPASSWORD", PASSWORD)
         .stdout(Stdio::null())

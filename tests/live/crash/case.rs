@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::scenario::{self, Scenario};
 use super::table::Outcome;
-use super::world::{self, Difference, Kind, World};
+use super::world::{self, Difference, Kind, Lent, World};
 use crate::supervise::world::kill;
 use crate::support::{Ran, Sandbox};
 
@@ -141,6 +141,7 @@ impl Applied {
 /// A project about to be changed.
 struct Stage {
     sandbox: Sandbox,
+    _database: Option<Lent>,
     port: u16,
     kind: &'static Kind,
 }
@@ -149,12 +150,14 @@ impl Stage {
     fn new(case: &Case) -> Self {
         let mut sandbox = Sandbox::new();
         sandbox.norn = stripped().to_owned();
-        sandbox.env.extend((case.kind.environment)());
+        let database = (case.kind.database)();
+        let url = database.as_ref().map(|database| (world::VARIABLE.to_owned(), database.url()));
+        sandbox.env.extend(url);
         // A commit's name tells when it was made.
         for date in ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"] {
             sandbox.env.insert(date.to_owned(), "2026-01-01T00:00:00Z".to_owned());
         }
-        let stage = Self { sandbox, port: own_port(), kind: case.kind };
+        let stage = Self { sandbox, _database: database, port: own_port(), kind: case.kind };
         stage.copy();
         if let Some(before) = case.scenario.before {
             scenario::write(&stage.sandbox, before, stage.port);

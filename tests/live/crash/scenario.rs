@@ -93,7 +93,10 @@ body = open("built").read().strip() + " " + os.environ["VERSION"]
 head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 while True:
     client, _ = listener.accept()
-    client.recv(65536)
+    asked = b""
+    while not asked.endswith(b"\r\n\r\n"):
+        more = client.recv(65536)
+        asked += more or b"\r\n\r\n"
     client.sendall((head + body).encode())
     client.close()
 "#;

@@ -1,7 +1,7 @@
 //! A project of its own for each test, with nothing of it left at the end.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use norn::spec::name::AppName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+pub use crate::shared::free_port;
 
 /// What a replica runs: `/` says its version, `/exit` ends it, `/slow` takes a while, `HEALTH` is
 /// the status of `/healthz` and `LISTEN` a port to use in place of `PORT`.
@@ -181,19 +183,6 @@ pub fn kill(pid: u32) {
 
 fn home(norn: &Path, executable: &Path) -> Home {
     Home::with_executable(norn.join("run"), norn.join("logs"), norn.join("bin"), executable.to_owned())
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    // Below the range of outgoing connections, which other tests make by the thousand.
-    for _ in 0..100 {
-        let [high, low, ..] = *uuid::Uuid::new_v4().as_bytes();
-        let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
 }
 
 /// One request on a connection of its own.
