@@ -4,6 +4,7 @@ pub mod address;
 pub mod apply;
 pub mod cli;
 pub mod desired;
+pub mod failpoint;
 pub mod plan;
 pub mod provider;
 pub mod render;

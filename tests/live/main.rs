@@ -2,6 +2,8 @@
 
 mod apply;
 mod child;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod git_server;
 mod local;
 mod postgres_connect;
