@@ -120,7 +120,12 @@ impl Locked<'_> {
         if !changes.is_empty() {
             store.write(lease, &changes).await.map_err(store_failure)?;
             let runs = changes.iter().filter(|change| matches!(change, Change::RunBuried { .. })).count();
-            let what = format!("settled what {runs} dead {} left", if runs == 1 { "run" } else { "runs" });
+            let what = match runs {
+                // Such as an attempt that v1 left.
+                0 => "settled what an earlier norn left".to_owned(),
+                1 => "settled what 1 dead run left".to_owned(),
+                _ => format!("settled what {runs} dead runs left"),
+            };
             events.send(Event::Recovered { what });
         }
         if ended > 0 {

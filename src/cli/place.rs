@@ -38,6 +38,8 @@ pub struct StatePlace {
     pub named: bool,
     /// Named by `--state`.
     by_flag: bool,
+    /// The variable that names it.
+    variable: Option<&'static str>,
     /// The file that remembers the place.
     memory: PathBuf,
 }
@@ -75,14 +77,19 @@ impl Usual {
         staged: &Staged,
     ) -> Result<(StatePlace, Folders), Failure> {
         let variables = Variables::read(global)?;
+        let mut variable = None;
         let location = match &global.state {
             Some(place) => Some(flagged("--state", place, &variables)?),
             None => match named_by_variable(&variables)? {
-                Some(location) => Some(location),
+                Some((name, location)) => {
+                    variable = Some(name);
+                    Some(location)
+                }
                 None => written(root, staged, &variables)?,
             },
         };
-        let (place, folders) = self.or_named(location, global.state.is_some());
+        let (place, folders) = self.or_named(location);
+        let place = StatePlace { by_flag: global.state.is_some(), variable, ..place };
         place.remembered()?;
         place.must_last()?;
         Ok((place, folders))
@@ -100,12 +107,12 @@ impl Usual {
             Location::File(path) => Some(Location::File(real(&path))),
             server => Some(server),
         };
-        Ok(self.or_named(location, false))
+        Ok(self.or_named(location))
     }
 
-    fn or_named(self, named: Option<Location>, by_flag: bool) -> (StatePlace, Folders) {
+    fn or_named(self, named: Option<Location>) -> (StatePlace, Folders) {
         let Self { path, folders, memory } = self;
-        let place = |location, named| StatePlace { location, named, by_flag, memory };
+        let place = |location, named| StatePlace { location, named, by_flag: false, variable: None, memory };
         match named {
             // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
             Some(Location::File(other)) if !same_file(&other, &path) => {
@@ -199,9 +206,13 @@ impl StatePlace {
         if to_here || from_here {
             return Ok(());
         }
-        Err(Failure::new(format!("the state was in {was} and would now be in {}", self.name())).help(
-            format!("name the one you mean with --state; to move for good, remove {}", self.memory.display()),
-        ))
+        let mend = match self.variable {
+            Some(variable) => format!("unset {variable}, or name the one you mean with --state"),
+            None => "name the one you mean with --state".to_owned(),
+        };
+        let memory = self.memory.display();
+        Err(Failure::new(format!("the state was in {was} and would now be in {}", self.name()))
+            .help(format!("{mend}; to move it: `norn state migrate`; to begin anew: remove {memory}")))
     }
 
     /// In CI a file that nobody named would be forgotten with the checkout.
@@ -249,10 +260,11 @@ fn flagged(flag: &str, path: &Path, variables: &Variables) -> Result<Location, F
     Ok(location)
 }
 
-fn named_by_variable(variables: &Variables) -> Result<Option<Location>, Failure> {
+fn named_by_variable(variables: &Variables) -> Result<Option<(&'static str, Location)>, Failure> {
     let set = |name: &&str| variables.get(name).is_some_and(|value| !value.is_empty());
     let Some(name) = VARIABLES.into_iter().find(|name| set(name)) else { return Ok(None) };
-    server(name, &Secret::new(variables.get(name).unwrap_or_default()), variables).map(Some)
+    let location = server(name, &Secret::new(variables.get(name).unwrap_or_default()), variables)?;
+    Ok(Some((name, location)))
 }
 
 /// What the spec's `state` names.
