@@ -217,6 +217,7 @@ impl Applying<'_> {
         control: Control,
         command: &str,
     ) -> Result<Exit, Failure> {
+        self.project.remember()?;
         let (events, mut received) = Sender::channel();
         self.recover(made, lease, &events).await?;
         if made.plan.is_empty() {

@@ -137,25 +137,30 @@ impl Project {
         if known.contains(app) || !was.is_empty() { Ok(()) } else { Err(unknown_app(app, known)) }
     }
 
-    /// Makes the folders that a change needs, and remembers where the state is.
+    /// Makes the folders that a change needs.
     pub fn prepare(&self) -> Result<(), Failure> {
-        let fail = |path: &Path, error: &io::Error| {
-            let mend = match error.kind() {
-                io::ErrorKind::StorageFull => "free some space on its disk",
-                _ => "give this user write access to it, or name another place with --state FILE",
-            };
-            Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
-        };
         for folder in [&self.folders.norn, &self.folders.stage] {
-            private_folder(folder).map_err(|error| fail(folder, &error))?;
+            private_folder(folder).map_err(|error| unwritable(folder, &error))?;
         }
         let ignore = self.folders.norn.join(".gitignore");
         if !ignore.exists() {
-            private_file(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
+            private_file(&ignore, "*\n").map_err(|error| unwritable(&ignore, &error))?;
         }
-        self.place.remember().map_err(|(folder, error)| fail(&folder, &error))?;
         Ok(())
     }
+
+    /// Remembers where the state is, once its lock is held: a place that refused holds none.
+    pub fn remember(&self) -> Result<(), Failure> {
+        self.place.remember().map_err(|(folder, error)| unwritable(&folder, &error))
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let mend = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space on its disk",
+        _ => "give this user write access to it, or name another place with --state FILE",
+    };
+    Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
 }
 
 /// Writes a file, mode 0600, whole or not at all.
