@@ -30,6 +30,7 @@ use crate::render::events_json::EventV1;
 use crate::render::{Printer, summary, words};
 use crate::scrub::{SHORTEST, Scrub};
 use crate::spec::name::AppName;
+use crate::state::lock::ProcessIdentity;
 use crate::state::{Change, Holder, Lease};
 
 /// What the user asked to be done.
@@ -203,7 +204,8 @@ impl Applying<'_> {
         let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
         let control = Control::default();
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
-        let result = self.locked(&mut made, &lease, &keeper, control, &command).await;
+        let result =
+            self.locked(&mut made, &lease, &holder.process, &keeper, control, &command).await;
         drop(keeper);
         let _ = store.unlock(&lease).await;
         result
@@ -213,13 +215,14 @@ impl Applying<'_> {
         &self,
         made: &mut Made,
         lease: &Lease,
+        own: &ProcessIdentity,
         keeper: &Keeper,
         control: Control,
         command: &str,
     ) -> Result<Exit, Failure> {
         self.project.remember()?;
         let (events, mut received) = Sender::channel();
-        self.recover(made, lease, &events).await?;
+        self.recover(made, lease, own, &events).await?;
         if made.plan.is_empty() {
             self.finished("unchanged");
             return Ok(Exit::Ok);
@@ -264,9 +267,23 @@ impl Applying<'_> {
     }
 
     /// Settles what dead runs left and plans again under the lock: what was shown must still hold.
-    async fn recover(&self, made: &mut Made, lease: &Lease, events: &Sender) -> Result<(), Failure> {
+    async fn recover(
+        &self,
+        made: &mut Made,
+        lease: &Lease,
+        own: &ProcessIdentity,
+        events: &Sender,
+    ) -> Result<(), Failure> {
         let store = &self.project.store;
         let mut stored = store.snapshot().await.map_err(store_failure)?;
+        let unseen = recovery::unseen(&stored, own);
+        if !unseen.is_zero() {
+            let seconds = unseen.as_secs() + 1;
+            self.printer.talk(&format!(
+                "waiting {seconds} s, until the commands of a dead run on another machine have ended"
+            ));
+            tokio::time::sleep(unseen).await;
+        }
         let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
         let running = facts::running(self.project.home(), &stored, &self.desired).await;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);

@@ -1,5 +1,6 @@
 //! The state in a PostgreSQL database, as users of the binary meet it.
 
+mod hosts;
 mod refused;
 
 use std::process::{Child, Command, Output, Stdio};
