@@ -198,10 +198,18 @@ impl Applying<'_> {
         self.project.prepare()?;
         let command = format!("norn {}", self.request.command());
         let holder = holder(&command)?;
-        let asked = machine::since_boot();
+        let mut asked = machine::since_boot();
         let wait = self.doing.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value());
         let store = Arc::clone(&self.project.store);
         let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
+        if !wait.is_zero() {
+            // The wait was no part of the lease, whose end is counted from here.
+            asked = machine::since_boot();
+            if let Err(error) = store.renew(&lease).await {
+                let _ = store.unlock(&lease).await;
+                return Err(store_failure(error));
+            }
+        }
         let control = Control::default();
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
         let result =

@@ -1,6 +1,7 @@
 //! The state in a PostgreSQL database, as users of the binary meet it.
 
 mod hosts;
+mod races;
 mod refused;
 
 use std::process::{Child, Command, Output, Stdio};
