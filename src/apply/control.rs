@@ -46,9 +46,14 @@ impl Control {
         self.stop();
     }
 
+    /// Whether something could not be written, so that only recovery can say how the run ended.
+    pub fn unwritten(&self) -> bool {
+        self.lost() || *self.broken.borrow()
+    }
+
     /// Whether the run was stopped by the user, and not by what befell it.
     pub fn stopped_by_user(&self) -> bool {
-        self.stopping() && !self.lost() && !*self.broken.borrow()
+        self.stopping() && !self.unwritten()
     }
 
     pub fn stopping(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The state in a PostgreSQL database, as users of the binary meet it.
 
+mod cuts;
 mod hosts;
 mod races;
 mod refused;
