@@ -57,7 +57,11 @@ impl Run {
             return Ok(());
         }
         self.control.lose();
-        Err(StepError::new("the lock on the state was lost, so nothing more is changed")
+        let message = match self.control.unrenewed() {
+            Some(why) => format!("the lock on the state was lost: {why}"),
+            None => "the lock on the state was lost, so nothing more is changed".to_owned(),
+        };
+        Err(StepError::new(message)
             .help("`norn status` shows what runs; apply again when no other norn is at work"))
     }
 }

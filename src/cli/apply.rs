@@ -213,9 +213,11 @@ impl Applying<'_> {
         let control = Control::default();
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
         let result =
-            self.locked(&mut made, &lease, &holder.process, &keeper, control, &command).await;
+            self.locked(&mut made, &lease, &holder.process, &keeper, control.clone(), &command).await;
         drop(keeper);
-        let _ = store.unlock(&lease).await;
+        if !control.lost() {
+            let _ = store.unlock(&lease).await;
+        }
         result
     }
 

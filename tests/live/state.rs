@@ -1,9 +1,11 @@
 //! The state in a PostgreSQL database, as users of the binary meet it.
 
+mod away;
 mod cuts;
 mod hosts;
 mod races;
 mod refused;
+mod takeover;
 
 use std::process::{Child, Command, Output, Stdio};
 
