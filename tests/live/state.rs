@@ -6,6 +6,8 @@ mod hosts;
 mod races;
 mod refused;
 mod takeover;
+mod unseen;
+mod whole;
 
 use std::process::{Child, Command, Output, Stdio};
 
