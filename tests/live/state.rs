@@ -15,6 +15,10 @@ use crate::postgres_server::{Database, Server, own};
 use crate::shared::free_port;
 use crate::support::{Ran, Row, Sandbox, get, until, web};
 
+/// A build that ends once there is a file `go`.
+const BUILD_UNTIL_TOLD: &str =
+    "build: {command: 'touch ../../../../building; while [ ! -e ../../../../go ]; do sleep 0.05; done'}";
+
 /// A project of one webserver whose state is in a database of its own.
 struct Shop {
     sandbox: Sandbox,

@@ -3,25 +3,28 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Shop, finished, started};
+use super::{BUILD_UNTIL_TOLD, Shop, finished, started};
 use crate::proxy::Proxy;
 use crate::support::until;
 
-/// A project whose second version builds so many seconds, with its state behind a proxy.
-fn building(what: &str, seconds: &str) -> Option<(Shop, Proxy)> {
+/// A project whose second version is built so, with its state behind a proxy.
+fn building(what: &str, build: &str) -> Option<(Shop, Proxy)> {
     let mut shop = Shop::new(what)?;
     let proxy = Proxy::before(shop.server.port());
     shop.state_is_at(&shop.database.url_at(proxy.port));
     shop.version("one", "");
     shop.sandbox.ok("apply --yes");
-    let build = format!("build: {{command: 'touch ../../../../building; sleep {seconds}'}}");
-    shop.version("two", &build);
+    shop.version("two", build);
     Some((shop, proxy))
+}
+
+fn seconds(seconds: u32) -> String {
+    format!("build: {{command: 'touch ../../../../building; sleep {seconds}'}}")
 }
 
 #[test]
 fn a_server_that_is_silent_for_a_while_is_waited_for() {
-    let Some((shop, proxy)) = building("a server that is silent for a while", "2") else { return };
+    let Some((shop, proxy)) = building("a server that is silent for a while", &seconds(2)) else { return };
     let norn = started(&mut shop.sandbox.command("apply --yes"));
     until("the build runs", || shop.sandbox.path("building").exists());
     // The outcome of the build is on its way meanwhile.
@@ -36,11 +39,14 @@ fn a_server_that_is_silent_for_a_while_is_waited_for() {
 
 #[test]
 fn a_server_that_was_away_while_a_step_worked_is_connected_to_anew() {
-    let Some((shop, proxy)) = building("a server that cuts its connections", "1.5") else { return };
+    let Some((shop, proxy)) = building("a server that cuts its connections", BUILD_UNTIL_TOLD) else {
+        return;
+    };
     let before = proxy.accepted();
     let norn = started(&mut shop.sandbox.command("apply --yes"));
     until("the build runs", || shop.sandbox.path("building").exists());
     proxy.cut();
+    shop.sandbox.write("go", "");
     let ran = finished(norn);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(proxy.accepted() - before, 2);
@@ -50,7 +56,7 @@ fn a_server_that_was_away_while_a_step_worked_is_connected_to_anew() {
 
 #[test]
 fn a_heartbeat_that_fails_is_made_up_for() {
-    let Some((shop, proxy)) = building("a heartbeat that fails", "24") else { return };
+    let Some((shop, proxy)) = building("a heartbeat that fails", &seconds(24)) else { return };
     let norn = started(&mut shop.sandbox.command("apply --yes"));
     until("the build runs", || shop.sandbox.path("building").exists());
     sleep(Duration::from_secs(17));
@@ -67,7 +73,7 @@ fn a_heartbeat_that_fails_is_made_up_for() {
 
 #[test]
 fn a_run_whose_server_stays_away_ends_with_its_lease() {
-    let Some((shop, proxy)) = building("a server that stays away", "300") else { return };
+    let Some((shop, proxy)) = building("a server that stays away", &seconds(300)) else { return };
     let norn = started(&mut shop.sandbox.command("apply --yes"));
     until("the build runs", || shop.sandbox.path("building").exists());
     let gone = Instant::now();

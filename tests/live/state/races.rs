@@ -4,7 +4,7 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Shop, finished, started};
+use super::{BUILD_UNTIL_TOLD, Shop, finished, started};
 use crate::shared::free_port;
 use crate::support::{until, web};
 
@@ -36,7 +36,7 @@ fn runs_that_wait_for_the_lock_work_one_after_the_other() {
 #[test]
 fn runs_that_do_not_wait_are_told_who_works() {
     let Some(shop) = Shop::new("runs that do not wait") else { return };
-    shop.version("one", "build: {command: 'while [ ! -e ../../../../go ]; do sleep 0.05; done'}");
+    shop.version("one", BUILD_UNTIL_TOLD);
     let mut runs: Vec<Child> = (0..MANY).map(|_| started(&mut shop.sandbox.command("apply --yes"))).collect();
     let mut refused = Vec::new();
     until("all but one were refused", || {

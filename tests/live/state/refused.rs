@@ -178,9 +178,9 @@ fn a_place_that_is_none() {
     let Some(mut shop) = Shop::new("a place that is no state") else { return };
     let good = shop.database.url();
     let scheme = "error: NORN_STATE_URL: the URL begins with neither postgres:// nor postgresql://; write it as \
-                  postgres://user:password@host:5432/database\nhelp: write postgres://user@host:port/database";
+                  postgres://user:password@host:5432/database";
     let number = "error: NORN_STATE_URL: a port is a number from 1 to 65535; in a password, write : as %3A and @ as \
-                  %40\nhelp: write postgres://user@host:port/database";
+                  %40";
     for (url, words) in [
         ("mysql://root:secret-word@localhost/norn", scheme),
         ("/var/lib/norn.db", scheme),

@@ -7,7 +7,7 @@ use norn::state::postgres::PostgresStore;
 use norn::state::postgres::address::ServerUrl;
 use norn::state::{Scope, Store};
 
-use super::{Shop, finished, started};
+use super::{BUILD_UNTIL_TOLD, Shop, finished, started};
 use crate::support::{Ran, until};
 
 #[test]
@@ -15,7 +15,7 @@ fn a_run_whose_lock_was_broken_writes_nothing_more() {
     let Some(shop) = Shop::new("a lock that is broken") else { return };
     shop.version("one", "");
     shop.sandbox.ok("apply --yes");
-    shop.version("two", "build: {command: 'touch ../../../../building; sleep 1.5'}");
+    shop.version("two", BUILD_UNTIL_TOLD);
     let norn = started(&mut shop.sandbox.command("apply --yes"));
     until("the build runs", || shop.sandbox.path("building").exists());
     let url = ServerUrl::parse(&Secret::new(shop.database.url()), &|_| None).expect("it is a URL");
@@ -25,6 +25,7 @@ fn a_run_whose_lock_was_broken_writes_nothing_more() {
     let broken = tokio::runtime::Runtime::new().expect("a runtime").block_on(store.break_lock(token));
     assert!(broken.expect("it is reached"), "it was held");
     let before = shop.content();
+    shop.sandbox.write("go", "");
     ends_as_lost(&finished(norn), "it was given back, or broken");
     assert!(before == shop.content(), "it writes nothing more");
     shop.serves("one");
