@@ -2,19 +2,20 @@
 
 use tokio::sync::watch;
 
-/// The switches of a run. All only ever go on.
+/// The switches of a run, which only ever go on, and what is known of its lease.
 #[derive(Clone)]
 pub struct Control {
     stop: watch::Sender<bool>,
     cancel: watch::Sender<bool>,
     lost: watch::Sender<bool>,
     broken: watch::Sender<bool>,
+    unrenewed: watch::Sender<Option<String>>,
 }
 
 impl Default for Control {
     fn default() -> Self {
         let off = || watch::channel(false).0;
-        Self { stop: off(), cancel: off(), lost: off(), broken: off() }
+        Self { stop: off(), cancel: off(), lost: off(), broken: off(), unrenewed: watch::channel(None).0 }
     }
 }
 
@@ -46,14 +47,24 @@ impl Control {
         self.stop();
     }
 
-    /// Whether something that was done could not be written down.
-    pub fn broken(&self) -> bool {
-        *self.broken.borrow()
+    /// Whether something could not be written, so that only recovery can say how the run ended.
+    pub fn unwritten(&self) -> bool {
+        self.lost() || *self.broken.borrow()
+    }
+
+    /// What became of prolonging the lease: why it failed, if it did.
+    pub fn renewed(&self, failed: Option<String>) {
+        self.unrenewed.send_replace(failed);
+    }
+
+    /// Why the lease could not be prolonged when that was last tried.
+    pub fn unrenewed(&self) -> Option<String> {
+        self.unrenewed.borrow().clone()
     }
 
     /// Whether the run was stopped by the user, and not by what befell it.
     pub fn stopped_by_user(&self) -> bool {
-        self.stopping() && !self.lost() && !self.broken()
+        self.stopping() && !self.unwritten()
     }
 
     pub fn stopping(&self) -> bool {

@@ -285,6 +285,8 @@ impl<'a> Journal<'a> {
     }
 
     async fn write(&self, changes: Vec<Change>) -> Result<(), StepError> {
+        // A run whose lease has ended is dead, and need not ask a store that may be out of reach.
+        self.run.alive()?;
         self.run.store.write(&self.run.lease, &changes).await.map_err(|error| {
             // Without the store nothing that is done can be known afterwards.
             match error {

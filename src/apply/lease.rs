@@ -32,13 +32,21 @@ impl Keeper {
                 let asked = machine::since_boot();
                 match store.renew(&lease).await {
                     Ok(()) => {
+                        control.renewed(None);
                         sender.send_replace(asked + TTL);
                     }
-                    Err(StoreError::LeaseLost { .. }) => break,
+                    Err(StoreError::LeaseLost { reason }) => {
+                        control.renewed(Some(reason));
+                        break;
+                    }
                     // A store that cannot be reached now may be at the next beat; the lease's end
                     // stands, and what hangs on it ends by itself.
-                    Err(_) if machine::since_boot() < *sender.borrow() => {}
-                    Err(_) => break,
+                    Err(error) => {
+                        control.renewed(Some(error.to_string()));
+                        if machine::since_boot() >= *sender.borrow() {
+                            break;
+                        }
+                    }
                 }
             }
             control.lose();

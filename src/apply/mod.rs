@@ -57,7 +57,11 @@ impl Run {
             return Ok(());
         }
         self.control.lose();
-        Err(StepError::new("the lock on the state was lost, so nothing more is changed")
+        let message = match self.control.unrenewed() {
+            Some(why) => format!("the lock on the state was lost: {why}"),
+            None => "the lock on the state was lost, so nothing more is changed".to_owned(),
+        };
+        Err(StepError::new(message)
             .help("`norn status` shows what runs; apply again when no other norn is at work"))
     }
 }
@@ -70,9 +74,8 @@ impl Run {
 pub async fn apply(run: Arc<Run>, plan: &Plan, command: &str) -> Result<Outcome, StoreError> {
     run.store.write(&run.lease, &[Change::RunStarted { command: command.to_owned() }]).await?;
     let mut outcome = walk::walk(Arc::clone(&run), plan).await;
-    if run.control.broken() {
-        // What is not written down of it can be seen in the world, but only an unended run is looked
-        // at: this one counts as dead.
+    if run.control.unwritten() {
+        // The journal has gaps that only recovery can close, which looks at runs that have not ended.
         return Ok(outcome);
     }
     let ended = if outcome.succeeded() {

@@ -16,9 +16,11 @@ use crate::provider::child::{self, ChildError, Identities};
 use crate::provider::supervise::client::Home;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
-use crate::state::lock::ProcessIdentity;
-use crate::state::{Change, DeploymentStatus, ForgeStatus, Lease, Record, Snapshot};
+use crate::state::lock::{ProcessIdentity, TTL};
+use crate::state::{Change, DeploymentStatus, ForgeStatus, Journaled, Lease, PendingStep, Record, Snapshot};
 
+/// How long a guard may take to see that its lease has ended, and to end its command.
+const GUARD: Duration = Duration::from_secs(2);
 /// The seed's words for a deploy that a dead norn left.
 const DEPLOY_ERROR: &str = "norn restarted during deployment";
 /// The seed's words for a forge that a dead norn left.
@@ -119,20 +121,46 @@ pub async fn finish_renames(snapshot: &Snapshot, home: &Home, lease: &Lease) {
     }
 }
 
-/// Ends the commands that dead runs left, before anything is done again.
+/// Ends the commands that dead runs left here, before anything is done again. Those of other
+/// machines end by themselves: see [`unseen`].
 ///
 /// # Errors
-/// [`ChildError::OutOfSight`] where one ran on another machine, which only that machine can end.
+/// What cannot be ended.
 pub async fn end_children(snapshot: &Snapshot) -> Result<usize, ChildError> {
     let mut ended = 0;
-    for step in &snapshot.pending {
-        let Ok(identities) = serde_json::from_value::<Identities>(step.detail["child"].clone()) else {
-            continue;
-        };
+    for (step, identities) in children(snapshot) {
         failpoint::talk("end what is left of", Path::new(&step.step)).map_err(ChildError::List)?;
-        child::end_group(&identities).await?;
+        match child::end_group(&identities).await {
+            Ok(()) => ended += 1,
+            Err(ChildError::OutOfSight { .. }) => {}
+            Err(error) => return Err(error),
+        }
         failpoint::talk("ended what was left of", Path::new(&step.step)).map_err(ChildError::List)?;
-        ended += 1;
     }
     Ok(ended)
+}
+
+/// How long a command that a dead run left on another machine may still run after the snapshot was
+/// read: its guard ends it with the lease, which was prolonged no later than the run's last
+/// heartbeat was written. Zero where there is none.
+pub fn unseen(snapshot: &Snapshot, own: &ProcessIdentity) -> Duration {
+    let away = children(snapshot).filter(|(_, identities)| child::out_of_sight(identities, own));
+    let left = away.map(|(step, _)| {
+        let of_step = |operation: &&Journaled| operation.id == step.operation;
+        let run = snapshot.operations.iter().find(of_step).map(|operation| &operation.run);
+        let run = snapshot.runs.iter().find(|known| Some(&known.id) == run);
+        let silent = run.map_or(Duration::ZERO, |run| {
+            Duration::try_from(snapshot.now.duration_since(run.heartbeat_at)).unwrap_or_default()
+        });
+        (TTL + GUARD).saturating_sub(silent)
+    });
+    left.max().unwrap_or_default()
+}
+
+/// The commands of steps whose outcome is not known.
+fn children(snapshot: &Snapshot) -> impl Iterator<Item = (&PendingStep, Identities)> {
+    snapshot.pending.iter().filter_map(|step| {
+        let identities = serde_json::from_value(step.detail["child"].clone()).ok()?;
+        Some((step, identities))
+    })
 }

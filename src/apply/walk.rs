@@ -130,7 +130,9 @@ pub async fn walk(run: Arc<Run>, plan: &Plan) -> Outcome {
                 Err(Stopped::Failed { .. }) => Event::OperationFailed { address },
                 Err(Stopped::NotStarted { why }) => Event::OperationNotStarted { address, why: why.clone() },
                 Err(Stopped::Cancelled) => {
-                    Event::OperationNotStarted { address, why: "the run was cancelled".into() }
+                    let by_user = run.control.stopped_by_user();
+                    let why = if by_user { "the run was cancelled" } else { "the run cannot go on" };
+                    Event::OperationNotStarted { address, why: why.into() }
                 }
             });
             (operation.address, result.map(drop))

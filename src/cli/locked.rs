@@ -29,6 +29,7 @@ use crate::render::events_json::EventV1;
 use crate::render::{Printer, summary};
 use crate::scrub::Scrub;
 use crate::spec::name::AppName;
+use crate::state::lock::ProcessIdentity;
 use crate::state::{Applied, Change, Holder, Lease, Snapshot};
 
 /// What work under the lock is about.
@@ -64,15 +65,25 @@ impl Locked<'_> {
     pub async fn run(&self, decide: impl FnOnce(Settled) -> Result<Due, Failure>) -> Result<Exit, Failure> {
         self.project.prepare()?;
         let holder = holder(&self.command)?;
-        let asked = machine::since_boot();
+        let mut asked = machine::since_boot();
         let wait = self.doing.waiting.time();
         let store = Arc::clone(&self.project.store);
         let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
+        if !wait.is_zero() {
+            // The wait was no part of the lease, whose end is counted from here.
+            asked = machine::since_boot();
+            if let Err(error) = store.renew(&lease).await {
+                let _ = store.unlock(&lease).await;
+                return Err(store_failure(error));
+            }
+        }
         let control = Control::default();
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
-        let result = self.locked(decide, &lease, &keeper, control).await;
+        let result = self.locked(decide, &lease, &holder.process, &keeper, control.clone()).await;
         drop(keeper);
-        let _ = store.unlock(&lease).await;
+        if !control.lost() {
+            let _ = store.unlock(&lease).await;
+        }
         result
     }
 
@@ -80,11 +91,14 @@ impl Locked<'_> {
         &self,
         decide: impl FnOnce(Settled) -> Result<Due, Failure>,
         lease: &Lease,
+        own: &ProcessIdentity,
         keeper: &Keeper,
         control: Control,
     ) -> Result<Exit, Failure> {
+        // A place that refused its lock is none to remember.
+        self.project.place.remember()?;
         let (events, received) = Sender::channel();
-        let settled = self.settle(lease, &events).await?;
+        let settled = self.settle(lease, own, &events).await?;
         let key = settled.stored.key.clone().expect("a store that was locked has a key");
         let Due { plan, done } = decide(settled)?;
         for address in &done {
@@ -110,9 +124,22 @@ impl Locked<'_> {
     }
 
     /// Settles what dead runs left.
-    async fn settle(&self, lease: &Lease, events: &Sender) -> Result<Settled, Failure> {
+    async fn settle(
+        &self,
+        lease: &Lease,
+        own: &ProcessIdentity,
+        events: &Sender,
+    ) -> Result<Settled, Failure> {
         let store = &self.project.store;
         let mut stored = store.snapshot().await.map_err(store_failure)?;
+        let unseen = recovery::unseen(&stored, own);
+        if !unseen.is_zero() {
+            let seconds = unseen.as_secs() + 1;
+            self.printer.talk(&format!(
+                "waiting {seconds} s, until the commands of a dead run on another machine have ended"
+            ));
+            tokio::time::sleep(unseen).await;
+        }
         let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
         recovery::finish_renames(&stored, &self.project.home(), lease).await;
         let running = facts::running(self.project.home(), &stored, self.desired).await;

@@ -281,9 +281,7 @@ fn written(root: &Root, staged: &Staged, variables: &Variables) -> Result<Option
 
 fn server(who: &str, url: &Secret, variables: &Variables) -> Result<Location, Failure> {
     let variable = |name: &str| variables.get(name).map(str::to_owned);
-    let url = ServerUrl::parse(url, &variable).map_err(|error| {
-        Failure::new(format!("{who}: {error}")).help("write postgres://user@host:port/database")
-    })?;
+    let url = ServerUrl::parse(url, &variable).map_err(|error| Failure::new(format!("{who}: {error}")))?;
     Ok(Location::Server(Box::new(url)))
 }
 

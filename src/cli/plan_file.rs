@@ -34,7 +34,9 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
         Some(key) => key.clone(),
         None => {
             project.prepare()?;
-            project.store.key().await.map_err(store_failure)?
+            let key = project.store.key().await.map_err(store_failure)?;
+            project.place.remember()?;
+            key
         }
     };
     let created_at = Timestamp::now();

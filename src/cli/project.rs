@@ -182,14 +182,8 @@ impl Project {
         if known.contains(app) || !was.is_empty() { Ok(()) } else { Err(unknown_app(app, known)) }
     }
 
-    /// Makes the folders that a change needs, and remembers where the state is.
+    /// Makes the folders that a change needs.
     pub fn prepare(&self) -> Result<(), Failure> {
-        self.make_folders()?;
-        self.place.remember()
-    }
-
-    /// Makes the folders that belong to the state.
-    pub fn make_folders(&self) -> Result<(), Failure> {
         for folder in [&self.folders.norn, &self.folders.stage] {
             private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }

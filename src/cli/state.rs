@@ -23,7 +23,9 @@ pub fn upgrade(global: &Global, printer: Printer) -> Result<Exit, Failure> {
         project.prepare()?;
         let lease = project.store.lock(&holder("norn state upgrade")?, Duration::ZERO).await;
         let lease = lease.map_err(store_failure)?;
+        let remembered = project.place.remember();
         project.store.unlock(&lease).await.map_err(store_failure)?;
+        remembered?;
         printer.talk(&format!("{} is as this version writes it", project.state_label()));
         Ok(Exit::Ok)
     })

@@ -76,10 +76,15 @@ pub struct LeaseRow {
 }
 
 impl LeaseRow {
+    /// Who holds the lease, unless it ran out.
+    pub fn holder(self) -> Option<Held> {
+        self.held.filter(|held| held.expires_at > self.now)
+    }
+
     /// Who keeps the lease from being taken now. A lease that ran out keeps nobody, nor does one
     /// whose process is known to be gone.
     pub fn blocker(self, alive: impl Fn(&ProcessIdentity) -> Option<bool>) -> Option<Held> {
-        self.held.filter(|held| held.expires_at > self.now && alive(&held.holder.process) != Some(false))
+        self.holder().filter(|held| alive(&held.holder.process) != Some(false))
     }
 
     /// The token of the next taking. It grows with the clock, so that a store that was made anew or

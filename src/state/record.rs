@@ -28,7 +28,10 @@ pub struct Snapshot {
     pub operations: Vec<Journaled>,
     /// Steps whose intent is written and whose outcome is not, oldest first.
     pub pending: Vec<PendingStep>,
+    /// Who holds the lock; nobody where the lease ran out.
     pub lock: Option<Held>,
+    /// The database's clock when this was read.
+    pub now: Timestamp,
 }
 
 /// What is known of one resource: the definition or release that was put live last.

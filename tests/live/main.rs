@@ -14,5 +14,6 @@ mod proxy;
 #[path = "../support/mod.rs"]
 mod shared;
 mod source;
+mod state;
 mod supervise;
 mod support;

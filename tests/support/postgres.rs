@@ -97,6 +97,31 @@ impl Server {
         Some(server)
     }
 
+    /// A further server that follows this one and takes no writes; what this one holds is there
+    /// when it is returned.
+    pub fn standby(&self) -> Self {
+        let mut home = Home::new();
+        let port = free_port();
+        let (folder, primary) = (home.folder.display().to_string(), self.folder().display());
+        home.run(&format!(
+            "{}/pg_basebackup -D data -R -c fast -h {primary} -p {} -U {USER}",
+            self.bin.display(),
+            self.port()
+        ));
+        let file = home.path("data/postgresql.conf");
+        let copied = fs::read_to_string(&file).expect("it was copied");
+        let lines = format!("port = {port}\nunix_socket_directories = '{folder}'\n");
+        fs::write(&file, copied + &lines).expect("it is written");
+        home.serve("QUIT", &format!("{} -D {folder}/data", self.bin.join("postgres").display()));
+        let mut url = self.url.clone();
+        url.set_port(Some(port)).expect("it has a host");
+        let standby = Self { url, bin: self.bin.clone(), home: Some(home) };
+        let end = self.sql("postgres", "SELECT pg_current_wal_lsn()");
+        let there = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+        standby.until(|| standby.psql("postgres", &there).as_deref() == Ok("t"));
+        standby
+    }
+
     /// A fresh, empty database.
     pub fn database(&self) -> Database<'_> {
         static MADE: AtomicU32 = AtomicU32::new(0);

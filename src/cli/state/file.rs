@@ -66,7 +66,7 @@ pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) ->
         // Before the first write, so that a refusal leaves all as it was.
         let there = project.store.export().await.map_err(store_failure)?;
         super::must_be_empty(&project.state_label(), there.as_ref())?;
-        project.make_folders()?;
+        project.prepare()?;
         let store = &project.store;
         let lease = store.lock(&holder("norn state import")?, wait).await.map_err(store_failure)?;
         let imported = store.import(&lease, &dump).await;

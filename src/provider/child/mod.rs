@@ -194,13 +194,12 @@ where
 /// [`ChildError::OutOfSight`] where the command ran on another machine or in another container.
 pub async fn end_group(left: &Identities) -> Result<(), ChildError> {
     let own = machine::own_identity().map_err(ChildError::List)?;
-    if own.machine_id == left.guard.machine_id && own.boot_id != left.guard.boot_id {
-        // No process outlives a boot.
-        return Ok(());
-    }
-    if !own.shares_host(&left.guard) {
+    if out_of_sight(left, &own) {
         let machine = left.guard.machine_id.clone();
         return Err(ChildError::OutOfSight { pid: left.guard.pid, machine });
+    }
+    if !own.shares_host(&left.guard) {
+        return Ok(());
     }
     let look = || survivors(left).map_err(ChildError::List);
     let patience = Instant::now() + GUARD_GRACE;
@@ -212,6 +211,13 @@ pub async fn end_group(left: &Identities) -> Result<(), ChildError> {
         sleep(Duration::from_millis(20)).await;
     }
     kill_all(look).await
+}
+
+/// Whether a command may run where `own`, a process of this machine, cannot see it.
+pub fn out_of_sight(left: &Identities, own: &ProcessIdentity) -> bool {
+    // No process outlives a boot.
+    let before = own.machine_id == left.guard.machine_id && own.boot_id != left.guard.boot_id;
+    !before && !own.shares_host(&left.guard)
 }
 
 async fn kill_all(look: impl Fn() -> Result<Vec<tree::Process>, ChildError>) -> Result<(), ChildError> {

@@ -71,16 +71,19 @@ pub async fn load(turn: &Turn<'_>, place: &Place, found: Found) -> Result<Snapsh
             return Ok(Snapshot::default());
         }
         let [key, lock] = moment(turn, [schema::KEY, lease::ROW].map(Statement::plain)).await?;
-        let (key, lock) = (Some(schema::key(&key)?), lease::read(&lock)?.held);
-        return Ok(Snapshot { exists: true, key, lock, ..Snapshot::default() });
+        let (key, lease) = (Some(schema::key(&key)?), lease::read(&lock)?);
+        let (now, lock) = (lease.now, lease.holder());
+        return Ok(Snapshot { exists: true, key, lock, now, ..Snapshot::default() });
     }
     let all = [schema::KEY, lease::ROW, RESOURCES, DEPLOYMENTS, FORGES, RUNS, OPERATIONS, PENDING];
     let [key, lock, resources, deployments, forges, runs, operations, pending] =
         moment(turn, all.map(Statement::plain)).await?;
+    let lease = lease::read(&lock)?;
     Ok(Snapshot {
         exists: true,
         key: Some(schema::key(&key)?),
-        lock: lease::read(&lock)?.held,
+        now: lease.now,
+        lock: lease.holder(),
         resources: read("norn_resources", "address", &resources, row::resource)?.into_iter().collect(),
         deployments: read("deployments", "id", &deployments, row::deployment)?,
         forges: read("forge_states", "app", &forges, row::forge)?.into_iter().collect(),

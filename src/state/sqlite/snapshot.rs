@@ -23,10 +23,12 @@ pub fn load(conn: &Connection, place: &Place) -> Result<Snapshot, Failure> {
     if found == Found::Empty {
         return Ok(Snapshot::default());
     }
+    let lease = lease::row(conn)?;
     let mut snapshot = Snapshot {
         exists: true,
         key: Some(schema::key(conn)?),
-        lock: lease::row(conn)?.held,
+        now: lease.now,
+        lock: lease.holder(),
         ..Snapshot::default()
     };
     if rows {
