@@ -104,7 +104,7 @@ impl Server {
         let port = free_port();
         let (folder, primary) = (home.folder.display().to_string(), self.folder().display());
         home.run(&format!(
-            "{}/pg_basebackup -D data -R -c fast -h {primary} -p {} -U {USER}",
+            "{}/pg_basebackup -D data -R -N -c fast -h {primary} -p {} -U {USER}",
             self.bin.display(),
             self.port()
         ));

@@ -96,17 +96,17 @@ pub async fn found(turn: &Turn<'_>, place: &Place) -> Result<(), Failure> {
     turn.script("COMMIT").await
 }
 
-/// Runs the migrations after the first, each in a transaction that proves the lease.
+/// Runs the migrations after the first, all in one transaction that proves the lease: cut in
+/// between, a new store would be one of an older norn.
 pub async fn upgrade(turn: &Turn<'_>, place: &Place, lease: &Lease) -> Result<(), Failure> {
-    loop {
-        turn.begin(lease).await?;
-        let schema = place.schema(&read_meta(&turn.rows(Statement::plain(META)).await?)?)?;
-        let Some(migration) = MIGRATIONS.get(schema as usize) else { return turn.script("ROLLBACK").await };
+    turn.begin(lease).await?;
+    let schema = place.schema(&read_meta(&turn.rows(Statement::plain(META)).await?)?)?;
+    for migration in &MIGRATIONS[schema as usize..] {
         turn.script(migration).await?;
-        let next = [Some((schema + 1).to_string())];
-        turn.rows(Statement::new("UPDATE @norn_meta SET value = $1 WHERE key = 'schema'", next)).await?;
-        turn.script("COMMIT").await?;
     }
+    let known = [Some(KNOWN.to_string())];
+    turn.rows(Statement::new("UPDATE @norn_meta SET value = $1 WHERE key = 'schema'", known)).await?;
+    turn.script("COMMIT").await
 }
 
 /// What reads the store's key; see [`key`].

@@ -44,17 +44,17 @@ pub fn found(conn: &mut Connection, place: &Place) -> Result<(), Failure> {
     Ok(tx.commit()?)
 }
 
-/// Runs the migrations after the first, each in a transaction that proves the lease.
+/// Runs the migrations after the first, all in one transaction that proves the lease: killed in
+/// between, a new store would be one of an older norn.
 pub fn upgrade(conn: &mut Connection, place: &Place, lease: &Lease) -> Result<(), Failure> {
-    loop {
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        lease::row(&tx)?.prove(lease)?;
-        let schema = place.schema(&meta(&tx)?)?;
-        let Some(migration) = MIGRATIONS.get(schema as usize) else { return Ok(()) };
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    lease::row(&tx)?.prove(lease)?;
+    let schema = place.schema(&meta(&tx)?)?;
+    for migration in &MIGRATIONS[schema as usize..] {
         tx.execute_batch(migration)?;
-        tx.execute("UPDATE norn_meta SET value = ?1 WHERE key = 'schema'", [(schema + 1).to_string()])?;
-        tx.commit()?;
     }
+    tx.execute("UPDATE norn_meta SET value = ?1 WHERE key = 'schema'", [KNOWN.to_string()])?;
+    Ok(tx.commit()?)
 }
 
 pub fn key(conn: &Connection) -> Result<Secret, Failure> {

@@ -46,6 +46,29 @@ fn in_a_plan() {
 }
 
 #[test]
+fn while_a_store_is_made() {
+    let Some((shop, proxy)) = behind("a connection that is cut in a store's making") else { return };
+    shop.sandbox.ok("plan");
+    let planned = proxy.passed(Side::Client);
+    let mut cuts = 0;
+    for after in (planned..).step_by(400) {
+        shop.database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        proxy.cut_next(Side::Client, after);
+        let ran = shop.sandbox.run("apply --yes");
+        if !shop.sandbox.names(".norn", "store").is_empty() {
+            // It was whole.
+            break;
+        }
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        told(&ran, &after.to_string());
+        cuts += 1;
+        // What was made so far is no store of an older norn.
+        shop.sandbox.fails("plan --detailed-exitcode", 2);
+    }
+    assert!(cuts > 20, "{cuts}");
+}
+
+#[test]
 fn in_a_run() {
     let Some((shop, proxy)) = behind("a connection that is cut in a run") else { return };
     shop.version("zero", BUILD);
