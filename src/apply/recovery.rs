@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::forge::{BUSY, busy};
 use crate::address::Address;
@@ -16,8 +16,8 @@ use crate::provider::child::{self, ChildError, Identities};
 use crate::provider::supervise::client::Home;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
-use crate::state::lock::ProcessIdentity;
-use crate::state::{Change, DeploymentStatus, ForgeStatus, Lease, Record, Snapshot};
+use crate::state::lock::{ProcessIdentity, TTL};
+use crate::state::{Change, DeploymentStatus, ForgeStatus, Lease, PendingStep, Record, Snapshot};
 
 /// The seed's words for a deploy that a dead norn left.
 const DEPLOY_ERROR: &str = "norn restarted during deployment";
@@ -119,20 +119,101 @@ pub async fn finish_renames(snapshot: &Snapshot, home: &Home, lease: &Lease) {
     }
 }
 
-/// Ends the commands that dead runs left, before anything is done again.
+/// Ends the commands that dead runs left, before anything is done again. One on another machine is
+/// ended there by its guard when its run's lease ends, and is waited for until then.
 ///
 /// # Errors
-/// [`ChildError::OutOfSight`] where one ran on another machine, which only that machine can end.
+/// What cannot be ended; [`ChildError::OutOfSight`] where nothing tells when it ends.
 pub async fn end_children(snapshot: &Snapshot) -> Result<usize, ChildError> {
     let mut ended = 0;
+    let begun = Instant::now();
     for step in &snapshot.pending {
         let Ok(identities) = serde_json::from_value::<Identities>(step.detail["child"].clone()) else {
             continue;
         };
         failpoint::talk("end what is left of", Path::new(&step.step)).map_err(ChildError::List)?;
-        child::end_group(&identities).await?;
+        match child::end_group(&identities).await {
+            Err(unseen @ ChildError::OutOfSight { .. }) => {
+                sleep_until(begun + guarded(snapshot, step).ok_or(unseen)?).await;
+            }
+            result => result?,
+        }
         failpoint::talk("ended what was left of", Path::new(&step.step)).map_err(ChildError::List)?;
         ended += 1;
     }
     Ok(ended)
+}
+
+/// How long after the lease was taken by this run the guard of a step's command may still let it
+/// live. All by the database's clock; `None` where the step's run or this one's lease is not known.
+fn guarded(snapshot: &Snapshot, step: &PendingStep) -> Option<Duration> {
+    let operation = snapshot.operations.iter().find(|operation| operation.id == step.operation)?;
+    let run = snapshot.runs.iter().find(|run| run.id == operation.run)?;
+    let since = snapshot.lock.as_ref()?.acquired_at.duration_since(run.heartbeat_at);
+    // A beat is written after its lease is, so the lease ends no later than this.
+    let end = TTL + child::GUARD_GRACE + child::KILL_LIMIT;
+    Some(end.saturating_sub(Duration::try_from(since).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::provider::machine;
+    use crate::state::{Held, Holder, Journaled, Run};
+
+    /// A command that a run on another machine left, `since` seconds before this run took the lease.
+    fn left(since: i64) -> Snapshot {
+        let own = machine::own_identity().expect("this process lives");
+        let there = ProcessIdentity { machine_id: "another".into(), ..own.clone() };
+        let taken = jiff::Timestamp::UNIX_EPOCH;
+        let beat = taken - jiff::SignedDuration::from_secs(since);
+        let holder =
+            Holder { run: "r2".into(), who: "me".into(), process: own, job_url: None, reason: "test".into() };
+        Snapshot {
+            runs: vec![Run {
+                id: "r1".into(),
+                who: "you".into(),
+                process: there.clone(),
+                reason: "test".into(),
+                token: 1,
+                started_at: beat,
+                heartbeat_at: beat,
+            }],
+            operations: vec![Journaled {
+                id: "o1".into(),
+                run: "r1".into(),
+                address: Address::deploy(&"web".parse().expect("a name")),
+                action: "deploy".into(),
+                intent: json!({}),
+            }],
+            pending: vec![PendingStep {
+                id: "s1".into(),
+                operation: "o1".into(),
+                step: "build".into(),
+                key: "s1".into(),
+                detail: json!({ "child": Identities { guard: there.clone(), group: there, mark: "m".into() } }),
+            }],
+            lock: Some(Held { holder, token: 2, acquired_at: taken, expires_at: taken }),
+            ..Snapshot::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_on_another_machine_is_given_the_time_its_guard_has() {
+        for (since, wait) in [(0, 76), (50, 26), (76, 0), (3600, 0), (-5, 76)] {
+            let left = left(since);
+            let time = guarded(&left, &left.pending[0]).expect("its run is known");
+            assert_eq!(time.as_secs(), wait, "{since} s after its last beat");
+        }
+        assert_eq!(end_children(&left(3600)).await.expect("its guard ended it"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_command_on_another_machine_of_an_unknown_run_may_still_run() {
+        let unknown = Snapshot { runs: Vec::new(), ..left(3600) };
+        let error = end_children(&unknown).await.expect_err("nothing says when it ends");
+        assert!(matches!(error, ChildError::OutOfSight { .. }), "{error}");
+    }
 }
