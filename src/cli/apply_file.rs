@@ -30,6 +30,7 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
         let opened = Project::open(global, printer);
         // A spec that has no such stage any more, or none that can be read, is another one first.
         let mut project = opened.map_err(|failure| other_spec(global, &saved.file).unwrap_or(failure))?;
+        options.output.must_replace_nothing(&project)?;
         let key = check(&project, &saved).await?;
         project.plan_files = plan_files(&project, &saved.file, &options.output.files(), path);
         // The spec is read for the values that the plan does not hold, and for nothing else.
