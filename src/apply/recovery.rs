@@ -20,7 +20,7 @@ use crate::state::lock::{ProcessIdentity, TTL};
 use crate::state::{Change, DeploymentStatus, ForgeStatus, Journaled, Lease, PendingStep, Record, Snapshot};
 
 /// How long a guard may take to see that its lease has ended, and to end its command.
-const GUARD: Duration = Duration::from_secs(2);
+const GUARD: Duration = child::GUARD_GRACE.saturating_add(child::KILL_LIMIT);
 /// The seed's words for a deploy that a dead norn left.
 const DEPLOY_ERROR: &str = "norn restarted during deployment";
 /// The seed's words for a forge that a dead norn left.
@@ -163,4 +163,60 @@ fn children(snapshot: &Snapshot) -> impl Iterator<Item = (&PendingStep, Identiti
         let identities = serde_json::from_value(step.detail["child"].clone()).ok()?;
         Some((step, identities))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::provider::machine;
+    use crate::state::Run;
+
+    fn own() -> ProcessIdentity {
+        machine::own_identity().expect("this process lives")
+    }
+
+    /// A command that a run on another machine left, `since` seconds before the snapshot was read.
+    fn left(since: i64) -> Snapshot {
+        let own = own();
+        let there = ProcessIdentity { machine_id: "another".into(), ..own };
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let beat = now - jiff::SignedDuration::from_secs(since);
+        Snapshot {
+            runs: vec![Run {
+                id: "r1".into(),
+                who: "you".into(),
+                process: there.clone(),
+                reason: "test".into(),
+                token: 1,
+                started_at: beat,
+                heartbeat_at: beat,
+            }],
+            operations: vec![Journaled {
+                id: "o1".into(),
+                run: "r1".into(),
+                address: Address::deploy(&"web".parse().expect("a name")),
+                action: "deploy".into(),
+                intent: json!({}),
+            }],
+            pending: vec![PendingStep {
+                id: "s1".into(),
+                operation: "o1".into(),
+                step: "build".into(),
+                key: "s1".into(),
+                detail: json!({ "child": Identities { guard: there.clone(), group: there, mark: "m".into() } }),
+            }],
+            now,
+            ..Snapshot::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_on_another_machine_is_given_the_time_its_guard_has() {
+        for (since, wait) in [(0, 76), (50, 26), (76, 0), (3600, 0), (-5, 76)] {
+            assert_eq!(unseen(&left(since), &own()).as_secs(), wait, "{since} s after its last beat");
+        }
+        assert_eq!(end_children(&left(3600)).await.expect("there is nothing to end here"), 0);
+    }
 }

@@ -42,6 +42,7 @@ impl Request {
 pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
         let mut project = Project::open(global, printer)?;
+        options.output.must_replace_nothing(&project)?;
         project.plan_files = options.output.files();
         let variables = Variables::read(global)?;
         // What is torn down needs no values: a run without them must be able to take it away.

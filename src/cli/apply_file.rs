@@ -30,6 +30,7 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
         let opened = Project::open(global, printer);
         // A spec that has no such stage any more, or none that can be read, is another one first.
         let mut project = opened.map_err(|failure| other_spec(global, &saved.file).unwrap_or(failure))?;
+        options.output.must_replace_nothing(&project)?;
         let key = check(&project, &saved).await?;
         project.plan_files = plan_files(&project, &saved.file, &options.output.files(), path);
         // The spec is read for the values that the plan does not hold, and for nothing else.
@@ -59,7 +60,7 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
             command: plan_file::command(path),
             saved: Some(&saved.file.plan_id),
         };
-        locked.run(|settled| due(&plan, &saved.file, &settled)).await
+        locked.run(|settled| due(&plan, &saved.file, &project, &settled)).await
     })
 }
 
@@ -96,21 +97,31 @@ async fn check(project: &Project, saved: &Saved) -> Result<Secret, Failure> {
         return Err(outdated(format!("the plan is for project {theirs}, and the spec is of {ours}")));
     }
     let here = project.store.snapshot().await.map_err(store_failure)?.key;
-    let key = here.filter(|key| format::store_id(key) == file.store.id).ok_or_else(|| {
-        let (theirs, here) = (words::visible(&file.store.place), project.state_label());
-        outdated(format!("the plan is for another state than {here}: it was made with {theirs}"))
-            .help("name the state that it was made with by --state, or plan again")
-    })?;
+    let key = its_key(here, project, file)?;
     if !saved.sealed_with(&key) {
         return Err(Failure::new("the plan was changed after it was saved: its seal is broken")
             .help("fetch it again as `norn plan --out` wrote it, or plan again"));
     }
-    if Timestamp::now() >= file.expires_at {
-        let (created, expired) = (file.created_at, file.expires_at);
-        return Err(outdated(format!("the plan expired at {expired:.0}; it was made at {created:.0}"))
-            .help(format!("{AGAIN}; `--valid-for` makes one last longer")));
-    }
+    must_be_valid(file)?;
     is_of(&project.document, file).map(|()| key)
+}
+
+/// The key of the state, if the plan was made with that state.
+fn its_key(key: Option<Secret>, project: &Project, file: &SavedV1) -> Result<Secret, Failure> {
+    key.filter(|key| format::store_id(key) == file.store.id).ok_or_else(|| {
+        let (theirs, here) = (words::visible(&file.store.place), project.state_label());
+        outdated(format!("the plan is for another state than {here}: it was made with {theirs}"))
+            .help("name the state that it was made with by --state, or plan again")
+    })
+}
+
+fn must_be_valid(file: &SavedV1) -> Result<(), Failure> {
+    if Timestamp::now() < file.expires_at {
+        return Ok(());
+    }
+    let (created, expired) = (file.created_at, file.expires_at);
+    Err(outdated(format!("the plan expired at {expired:.0}; it was made at {created:.0}"))
+        .help(format!("{AGAIN}; `--valid-for` makes one last longer")))
 }
 
 /// Whether the plan was made of this spec.
@@ -167,8 +178,11 @@ fn check_values(saved: &SavedV1, desired: &Desired, key: &Secret) -> Result<(), 
 }
 
 /// What is left of the plan, if what it changes stands as planned or as its own runs left it.
-fn due(plan: &Plan, saved: &SavedV1, settled: &Settled) -> Result<Due, Failure> {
+fn due(plan: &Plan, saved: &SavedV1, project: &Project, settled: &Settled) -> Result<Due, Failure> {
     let Settled { stored, running, applied } = settled;
+    // The lock may have been waited for, and what was checked before it have changed.
+    must_be_valid(saved)?;
+    its_key(stored.key.clone(), project, saved)?;
     match resume(plan, &At { stored, applied, values: &saved.values, running }) {
         Ok(Resumed { rest, done }) => {
             refuse_blocked(&rest, BLOCKED)?;

@@ -232,6 +232,11 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
     one == other || real(one) == real(other)
 }
 
+/// Whether a path names a file or folder, or something in that folder.
+pub fn is_within(path: &Path, folder: &Path) -> bool {
+    real(path).starts_with(real(folder))
+}
+
 /// A path with its links followed, as far as it is there.
 fn real(path: &Path) -> PathBuf {
     let in_folder = || Some(real(path.parent()?).join(path.file_name()?));

@@ -25,6 +25,7 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         if let Some(path) = &options.out {
             plan_file::may_be_written(&project, path)?;
         }
+        options.output.must_replace_nothing(&project)?;
         let out = options.out.iter().filter_map(|path| std::path::absolute(path).ok());
         project.plan_files = out.chain(options.output.files()).collect();
         let variables = Variables::read(global)?;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::args::Plan;
 use super::ask::quoted;
 use super::failure::Failure;
+use super::place::is_within;
 use super::plan::Made;
 use super::project::{Project, store_failure};
 use crate::desired::Values;
@@ -87,12 +88,19 @@ pub fn may_be_written(project: &Project, path: &Path) -> Result<(), Failure> {
     let why = match fs::metadata(path) {
         Ok(found) if found.is_dir() => "is a folder",
         Ok(found) if !found.is_file() => "is no file",
-        Ok(_) if std::path::absolute(path).is_ok_and(|path| project.kept().contains(&path)) => {
-            "is a file of the spec or of the state"
-        }
-        Ok(_) | Err(_) => return Ok(()),
+        Ok(_) | Err(_) => return is_no_part(project, path),
     };
     Err(Failure::new(format!("{} {why}", path.display())).help("name another file with --out"))
+}
+
+/// Refuses to write over what the project itself has, however its path is spelled.
+pub fn is_no_part(project: &Project, path: &Path) -> Result<(), Failure> {
+    let Ok(path) = std::path::absolute(path) else { return Ok(()) };
+    if !project.kept().iter().any(|kept| is_within(&path, kept)) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} is a file of the spec or of the state", path.display()))
+        .help("name another file, outside of .norn and snapshots"))
 }
 
 /// A path as it is kept in a file that may be read in another checkout; `None` outside of the

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::args::{Global, Output};
 use super::failure::Failure;
+use super::plan_file;
+use super::project::Project;
 use crate::plan::Plan;
 use crate::render::plan::Header;
 use crate::render::{Printer, markdown, plan, plan_json};
@@ -72,6 +74,11 @@ impl Shown<'_> {
 }
 
 impl Output {
+    /// Refuses files that are the project's own, before anything is looked up.
+    pub fn must_replace_nothing(&self, project: &Project) -> Result<(), Failure> {
+        self.files().iter().try_for_each(|path| plan_file::is_no_part(project, path))
+    }
+
     /// The files that are asked for; absolute.
     pub fn files(&self) -> Vec<PathBuf> {
         let named = self.json_out.iter().chain(&self.markdown_out);

@@ -395,12 +395,16 @@ pub fn redact(url: &str) -> String {
     }
 }
 
-/// Text that cannot steer a terminal: control characters are spelled out.
+/// Text that cannot steer a terminal: control characters are spelled out, and those that turn the
+/// direction of what follows.
 pub fn visible(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\t') {
+    let steers = |c: char| {
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.chars().any(steers) {
         return text.to_owned();
     }
-    let spelled =
-        |c: char| if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.into() };
+    let spelled = |c: char| if steers(c) { c.escape_default().to_string() } else { c.into() };
     text.chars().map(spelled).collect()
 }

@@ -88,10 +88,10 @@ pub fn lease(row: Named<'_>) -> Result<LeaseRow, Unreadable> {
         Some(run) => Some(Held {
             holder: Holder {
                 run,
-                who: row.text("who")?,
+                who: shown(row.text("who")?),
                 process: process(row)?,
-                job_url: row.maybe("job_url")?,
-                reason: row.text("reason")?,
+                job_url: row.maybe("job_url")?.map(shown),
+                reason: shown(row.text("reason")?),
             },
             token,
             acquired_at: row.parse("acquired_at")?,
@@ -99,6 +99,11 @@ pub fn lease(row: Named<'_>) -> Result<LeaseRow, Unreadable> {
         }),
     };
     Ok(LeaseRow { token, held, now: row.parse("now")? })
+}
+
+/// What another norn wrote of itself must not steer the terminal of who reads it.
+fn shown(text: String) -> String {
+    text.replace(char::is_control, "\u{FFFD}")
 }
 
 /// The process that a row of `norn_locks` or `norn_runs` names.

@@ -240,3 +240,39 @@ fn of_eight_that_do_not_wait_one_works() {
     codes.sort_unstable();
     assert_eq!(codes, [0, 4, 4, 4, 4, 4, 4, 4].map(Some));
 }
+
+#[test]
+fn a_plan_that_expires_while_it_waits_for_the_lock_is_not_applied() {
+    let port = free_port();
+    let sandbox = sandbox(port);
+    sandbox.norn("apply --yes").ok();
+    sandbox.write("greeting.txt", "two");
+    sandbox.norn("plan --out ../plan.norn --valid-for 2s").ok();
+    sandbox.write("../hold", "");
+    let applying = sandbox.norn("restart hello --yes").start();
+    drop(applying.end());
+    row(&sandbox, "run = 'another', machine_id = 'another', expires_at = '2999-01-01T00:00:00.000000Z'");
+    let waiting = sandbox.norn("apply ../plan.norn --lock-wait 60s").start();
+    thread::sleep(Duration::from_millis(2500));
+    row(&sandbox, "run = null");
+    let ended = waiting.end();
+    assert_eq!(ended.code, Some(5), "{}", ended.all());
+    ended.says("the plan expired at");
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+}
+
+#[test]
+fn what_a_holder_says_of_itself_steers_no_terminal() {
+    let sandbox = sandbox(free_port());
+    sandbox.norn("apply --yes").ok();
+    row(
+        &sandbox,
+        "run = 'r', machine_id = 'another', job_url = 'http://x' || char(27) || '[31m' || char(10), \
+         expires_at = '2999-01-01T00:00:00.000000Z'",
+    );
+    for (line, code) in [("lock status", 0), ("restart hello --yes", 4)] {
+        let ran = sandbox.norn(line).exits(code);
+        assert!(!ran.all().contains('\u{1b}'), "{}", ran.all());
+        assert!(ran.all().contains("http://x\u{FFFD}[31m\u{FFFD}"), "{}", ran.all());
+    }
+}

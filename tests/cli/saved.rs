@@ -75,11 +75,19 @@ fn the_file_is_private_whole_and_no_other() {
     let files = fs::read_dir(sandbox.path("out")).expect("the folder is read").count();
     assert_eq!(files, 1, "nothing is left beside it");
     let spec = sandbox.read("infraspec.yaml");
+    fs::create_dir(sandbox.path("sub")).expect("the folder is made");
+    std::os::unix::fs::symlink(".", sandbox.path("link")).expect("the link is made");
     for (line, why) in [
         ("plan --out out", "out is a folder"),
         ("plan --out /dev/null", "/dev/null is no file"),
         ("plan --out infraspec.yaml", "is a file of the spec or of the state"),
         ("plan --out .norn/state.db", "is a file of the spec or of the state"),
+        ("plan --out sub/../infraspec.yaml", "is a file of the spec or of the state"),
+        ("plan --out link/infraspec.yaml", "is a file of the spec or of the state"),
+        ("plan --out .norn/stages/prod/state.db", "is a file of the spec or of the state"),
+        ("plan --json-out infraspec.yaml", "is a file of the spec or of the state"),
+        ("apply --yes --markdown-out sub/../infraspec.yaml", "is a file of the spec or of the state"),
+        ("apply out/old.norn --json-out infraspec.yaml", "is a file of the spec or of the state"),
         ("plan --out no/such/folder/plan.norn", "cannot be written"),
         ("plan --out x.norn --valid-for 9999999999999999d", "--valid-for"),
         ("plan --valid-for 1h", "--out"),
@@ -123,11 +131,11 @@ fn a_file_that_is_no_plan_is_told_what_it_is() {
     assert!(get(port, "/").is_err());
 
     // What anyone may have written steers no terminal.
-    let red = r"\u001b[31m";
+    let red = r"\u001b[31m\u202e";
     for (name, from) in [("state", ".norn/state.db"), ("word", "role"), ("version", "0.1.0")] {
         sandbox.write(&format!("../{name}"), &text.replace(from, &format!("{red}{from}")));
         let shown = sandbox.norn(&format!("show ../{name}")).run();
-        assert!(shown.code.is_some() && !shown.all().contains('\u{1b}'), "{}", shown.all());
+        assert!(shown.code.is_some() && !shown.all().contains(['\u{1b}', '\u{202e}']), "{}", shown.all());
     }
 
     // Larger than any plan, with and without a size that is told beforehand.

@@ -40,9 +40,9 @@ use output::Writer;
 /// How long a command may take from SIGTERM to SIGKILL where it is cancelled or late.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a guard may take to end its tree by itself: its own grace and some.
-const GUARD_GRACE: Duration = Duration::from_secs(6);
+pub const GUARD_GRACE: Duration = Duration::from_secs(6);
 /// How long the kernel may take to end what was killed.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+pub const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// One command.
 pub struct Task<'a> {
