@@ -4,6 +4,8 @@ pub mod address;
 pub mod apply;
 pub mod cli;
 pub mod desired;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod plan;
 pub mod provider;
 pub mod render;
