@@ -7,5 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+pub use crate::plan::fuzz::plan_file;
 pub use crate::provider::supervise::fuzz::protocol;
 pub use crate::spec::fuzz::{cron, spec};
+pub use crate::state::fuzz::state_import;

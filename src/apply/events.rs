@@ -67,6 +67,10 @@ pub enum Event {
     Recovered {
         what: String,
     },
+    /// The saved plan did it before, and it stands as it was left.
+    OperationSkipped {
+        address: Address,
+    },
     Started {
         operations: Vec<(Address, Action)>,
     },

@@ -1,11 +1,15 @@
-//! The arguments of every command.
+//! The arguments of every command; those of `state` and `lock` are in `state`.
+
+mod state;
 
 use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+pub use self::state::{LockCommand, StateCommand};
 use super::failure::Failure;
 use crate::plan::select::Selector;
 use crate::spec::name::{AppName, StageName};
@@ -23,7 +27,7 @@ pub struct Args {
     pub command: Command,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The infraspec, or the folder it is in [default: here or in a parent folder]
@@ -80,9 +84,11 @@ pub enum Command {
     /// Show what would change
     #[command(after_help = PLAN)]
     Plan(Plan),
-    /// Show what would change, ask, and make it so
+    /// Show what a saved plan would change; needs neither the spec nor the state
+    Show(Show),
+    /// Show what would change, ask, and make it so; or apply a saved plan
     #[command(after_help = APPLY)]
-    Apply(Apply),
+    Apply(ApplyOrFile),
     /// Tear down what the spec's project runs; snapshots and logs are kept
     #[command(after_help = DESTROY)]
     Destroy(Destroy),
@@ -107,6 +113,11 @@ pub enum Command {
         #[command(subcommand)]
         command: StateCommand,
     },
+    /// Look after the lock on the state
+    Lock {
+        #[command(subcommand)]
+        command: LockCommand,
+    },
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS)]
     Completions { shell: clap_complete::Shell },
@@ -126,12 +137,6 @@ pub enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum StateCommand {
-    /// Bring a state that an older norn wrote, or Norn v1, to this version
-    Upgrade,
-}
-
 const VALIDATE: &str = "\
 Examples:
   norn validate                    the spec here, or in a parent folder
@@ -142,6 +147,7 @@ const PLAN: &str = "\
 Examples:
   norn plan --target web           only what is about the app web
   norn plan --ref web=v1.8.2       as if the spec said that tag
+  norn plan --out plan.norn        saves it for `norn apply plan.norn`, as it is
   norn plan --json                 for scripts; `norn schema plan` tells its format
 
 Exit codes: 0 planned, 1 error, 2 there are changes (with --detailed-exitcode)";
@@ -151,11 +157,14 @@ Examples:
   norn apply                       shows the plan and asks
   norn apply --yes                 does not ask; for what destroys, --confirm is needed too
   norn apply --yes --json          an event a line; `norn schema apply` tells their format
+  norn apply plan.norn             what `norn plan --out plan.norn` saved, without asking
 
 Ctrl-C finishes the running steps and stops; a second one ends them. The next apply goes on.
 
 Exit codes: 0 applied or nothing to do, 1 error, 3 applied in part, 4 another norn is at work,
-5 things changed after the plan was shown, 130 cancelled";
+5 things changed after the plan was shown or saved, 130 cancelled
+
+A saved plan can be applied again until all of it is done.";
 
 const DESTROY: &str = "\
 Examples:
@@ -266,9 +275,37 @@ pub struct Plan {
     pub selection: Selection,
     #[command(flatten)]
     pub output: Output,
+    /// Save the plan, sealed, for `norn apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How long the saved plan can be applied
+    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "24h", requires = "out")]
+    pub valid_for: TimeSpan,
     /// Exit with 2 when there are changes
     #[arg(long)]
     pub detailed_exitcode: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// What `norn plan --out` wrote
+    #[arg(value_name = "FILE")]
+    pub plan: PathBuf,
+    /// Write the plan as Markdown too, for a comment of a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown_out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ApplyOrFile {
+    /// Apply this plan, which `norn plan --out` saved, and ask nothing
+    #[arg(
+        value_name = "FILE",
+        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "confirm"]
+    )]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub apply: Apply,
 }
 
 #[derive(Debug, clap::Args)]
@@ -297,19 +334,32 @@ pub struct Doing {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
-    /// With --yes, the stage's name (without stages the project's): for what destroys, and for
-    /// protected stages
+    /// With --yes, the stage's name (without stages the project's): for what destroys, and to restart
+    /// in a protected stage
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
-    /// How long to wait for another norn [default: not at all]
-    #[arg(long, value_name = "TIME", value_parser = time_span)]
-    pub lock_wait: Option<TimeSpan>,
+    #[command(flatten)]
+    pub waiting: Waiting,
     /// How many steps work at once
     #[arg(long, value_name = "N", default_value = "10")]
     pub parallelism: NonZeroU16,
     /// How progress is shown
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
+}
+
+/// How long a command waits for its turn.
+#[derive(Debug, clap::Args)]
+pub struct Waiting {
+    /// How long to wait for another norn [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    lock_wait: Option<TimeSpan>,
+}
+
+impl Waiting {
+    pub fn time(&self) -> Duration {
+        self.lock_wait.as_ref().map_or(Duration::ZERO, |wait| *wait.value())
+    }
 }
 
 fn time_span(text: &str) -> Result<TimeSpan, String> {
@@ -387,8 +437,14 @@ pub enum SchemaName {
     Infraspec,
     Validate,
     Plan,
+    /// What `norn plan --out` saves
+    PlanFile,
     /// A line of `norn apply --json`
     Apply,
     Status,
     History,
+    /// What `norn lock status --json` prints
+    Lock,
+    /// What `norn state show --json` prints
+    State,
 }

@@ -1,18 +1,24 @@
 //! The command line: one file per command, each a straight line through the pipeline.
 
 mod apply;
+mod apply_file;
 mod args;
 mod ask;
 mod facts;
 mod failure;
 mod history;
 mod init;
+mod lock;
+mod locked;
 mod logs;
 mod place;
 mod plan;
+mod plan_file;
 mod project;
 mod schema;
+mod show;
 mod show_spec;
+mod shown;
 mod state;
 mod status;
 mod supervise;
@@ -26,7 +32,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use apply::Request;
-use args::{Apply, Args, Command, Destroy, Output, Restart, Selection, StateCommand};
+use args::{
+    Apply, ApplyOrFile, Args, Command, Destroy, LockCommand, Output, Restart, Selection, StateCommand,
+};
 pub use failure::{Exit, Failure};
 
 use crate::render::Printer;
@@ -62,7 +70,13 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
     match args.command {
         Command::Validate(options) => validate::run(global, &options, printer),
         Command::Plan(options) => plan::run(global, &options, printer),
-        Command::Apply(options) => apply::run(global, &options, Request::Apply, printer),
+        Command::Show(options) => show::run(global, &options, printer),
+        Command::Apply(ApplyOrFile { plan: None, apply: options }) => {
+            apply::run(global, &options, Request::Apply, printer)
+        }
+        Command::Apply(ApplyOrFile { plan: Some(path), apply: options }) => {
+            apply_file::run(global, &options, &path, printer)
+        }
         Command::Destroy(Destroy { part, output, doing }) => {
             let options = Apply { selection: Selection { part, ..Selection::default() }, output, doing };
             apply::run(global, &options, Request::Destroy, printer)
@@ -81,7 +95,21 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
             printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Ok)
         }
-        Command::State { command: StateCommand::Upgrade } => state::upgrade(global, printer),
+        Command::State { command } => match command {
+            StateCommand::Upgrade => state::upgrade(global, printer),
+            StateCommand::Show { address } => state::show::run(global, address.as_ref(), printer),
+            StateCommand::Export { into } => state::file::export(global, &into, printer),
+            StateCommand::Import { from, waiting } => {
+                state::file::import(global, &from, waiting.time(), printer)
+            }
+            StateCommand::Migrate { to, waiting } => {
+                state::migrate::run(global, &to, waiting.time(), printer)
+            }
+        },
+        Command::Lock { command } => match command {
+            LockCommand::Status => lock::status(global, printer),
+            LockCommand::Break { yes, token } => lock::break_it(global, yes, token, printer),
+        },
         Command::Man { folder } => man(folder, printer),
         Command::Version => {
             version(global.json, printer);

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::failure::Failure;
-use super::project::{private_file, store_failure};
+use super::project::{private_file, store_failure, unwritten};
 use super::workspace::{Root, Variables};
+use crate::apply::world::Folders;
 use crate::secret::Secret;
 use crate::spec::load::{Lookup, Staged};
+use crate::spec::name::StageName;
 use crate::spec::reference::{self, Part};
 use crate::spec::shape::Use;
 use crate::state::postgres::PostgresStore;
 use crate::state::postgres::address::ServerUrl;
-use crate::state::sqlite::SqliteStore;
+use crate::state::sqlite::{self, SqliteStore};
 use crate::state::{Scope, Store};
 
 /// A SQLite file, or a PostgreSQL database.
@@ -40,38 +42,94 @@ pub struct StatePlace {
     memory: PathBuf,
 }
 
-impl StatePlace {
-    /// Finds the place: `--state`, the variables, the spec, else a file in `default`.
+/// Where a stage's state and folders are unless something else is said.
+pub struct Usual {
+    path: PathBuf,
+    folders: Folders,
+    memory: PathBuf,
+}
+
+impl Usual {
+    pub fn new(root: &Root, stage: Option<&StageName>) -> Self {
+        let norn = root.folder.join(".norn");
+        let snapshots = root.folder.join("snapshots");
+        let (stage, snapshots) = match stage {
+            Some(stage) => (norn.join("stages").join(stage.as_str()), snapshots.join(stage.as_str())),
+            None => (norn.clone(), snapshots),
+        };
+        Self {
+            path: stage.join("state.db"),
+            memory: stage.join("store"),
+            folders: Folders { norn, stage, snapshots },
+        }
+    }
+
+    /// The place that is found: `--state`, the variables, the spec, else the usual.
     ///
     /// # Errors
-    /// What is no place, and one that is not where the state was: see [`Self::remembered`].
-    pub fn find(global: &Global, root: &Root, staged: &Staged, default: &Path) -> Result<Self, Failure> {
+    /// What is no place, and one that is not where the state was: see [`StatePlace::remembered`].
+    pub fn or_found(
+        self,
+        global: &Global,
+        root: &Root,
+        staged: &Staged,
+    ) -> Result<(StatePlace, Folders), Failure> {
         let variables = Variables::read(global)?;
-        let by_flag = global.state.is_some();
         let location = match &global.state {
-            Some(path) => Some(flagged(path, &variables)?),
+            Some(place) => Some(flagged("--state", place, &variables)?),
             None => match named_by_variable(&variables)? {
                 Some(location) => Some(location),
                 None => written(root, staged, &variables)?,
             },
         };
-        let named = location.is_some();
-        let location = location.unwrap_or_else(|| Location::File(default.join("state.db")));
-        let place = Self { location, named, by_flag, memory: default.join("store") };
+        let (place, folders) = self.or_named(location, global.state.is_some());
         place.remembered()?;
         place.must_last()?;
-        Ok(place)
+        Ok((place, folders))
     }
 
-    /// The store there, which is not opened yet.
-    pub fn store(&self, scope: Scope) -> Result<Arc<dyn Store>, Failure> {
+    /// The place that is typed behind a flag, as a spec with it would have it.
+    pub fn or_typed(
+        self,
+        flag: &str,
+        text: &str,
+        variables: &Variables,
+    ) -> Result<(StatePlace, Folders), Failure> {
+        let location = match flagged(flag, Path::new(text), variables)? {
+            Location::File(path) if same_file(&path, &self.path) => None,
+            Location::File(path) => Some(Location::File(real(&path))),
+            server => Some(server),
+        };
+        Ok(self.or_named(location, false))
+    }
+
+    fn or_named(self, named: Option<Location>, by_flag: bool) -> (StatePlace, Folders) {
+        let Self { path, folders, memory } = self;
+        let place = |location, named| StatePlace { location, named, by_flag, memory };
+        match named {
+            // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
+            Some(Location::File(other)) if !same_file(&other, &path) => {
+                let beside = PathBuf::from(format!("{}.d", other.display()));
+                let folders = Folders { norn: beside.clone(), stage: beside, ..folders };
+                (place(Location::File(other), true), folders)
+            }
+            Some(Location::Server(url)) => (place(Location::Server(url), true), folders),
+            named => (place(Location::File(path), named.is_some()), folders),
+        }
+    }
+}
+
+impl StatePlace {
+    /// The store there, which is neither made nor read yet.
+    pub fn store(&self, scope: &Scope) -> Result<Arc<dyn Store>, Failure> {
+        let scope = scope.clone();
         Ok(match &self.location {
             Location::File(path) => Arc::new(SqliteStore::open(path, scope).map_err(store_failure)?),
             Location::Server(url) => Arc::new(PostgresStore::new((**url).clone(), scope)),
         })
     }
 
-    /// The place as a plan's first line names it, without a password.
+    /// As a reader here would name it, without a password.
     pub fn label(&self) -> String {
         match &self.location {
             Location::File(path) => {
@@ -79,6 +137,22 @@ impl StatePlace {
                 path.strip_prefix(&here).unwrap_or(path).display().to_string()
             }
             Location::Server(url) => url.to_string(),
+        }
+    }
+
+    /// As it is named from anywhere, without a password.
+    pub fn name(&self) -> String {
+        match &self.location {
+            Location::File(path) => path.display().to_string(),
+            Location::Server(url) => url.to_string(),
+        }
+    }
+
+    /// Whether a [`name`](Self::name) is of this place.
+    pub fn is(&self, name: &str) -> bool {
+        match &self.location {
+            Location::File(path) => !is_url(name) && same_file(path, Path::new(name)),
+            Location::Server(url) => url.to_string() == name,
         }
     }
 
@@ -90,53 +164,50 @@ impl StatePlace {
         }
     }
 
-    /// The files of the state: SQLite writes beside the database while a command is at work.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let Location::File(path) = &self.location else { return Vec::new() };
-        let beside = |end| {
-            let mut path = path.clone().into_os_string();
-            path.push(end);
-            PathBuf::from(path)
-        };
-        ["", "-wal", "-shm", "-journal"].map(beside).into()
+    /// The file of the state.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.location {
+            Location::File(path) => Some(path),
+            Location::Server(_) => None,
+        }
     }
 
-    /// Writes down where the state is, for [`Self::remembered`].
-    pub fn remember(&self) -> Result<(), (PathBuf, std::io::Error)> {
+    /// Writes down where the state is, for [`Self::remembered`], where there is a folder for it.
+    pub fn remember(&self) -> Result<(), Failure> {
         let Some(folder) = self.memory.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
-        let text = format!("{}\n", self.text());
+        let text = format!("{}\n", self.name());
         if fs::read_to_string(&self.memory).ok().as_deref() != Some(text.as_str()) {
-            private_file(&self.memory, &text).map_err(|error| (folder.to_owned(), error))?;
+            private_file(&self.memory, &text).map_err(|error| unwritten(folder, &error))?;
         }
         Ok(())
     }
 
-    fn text(&self) -> String {
-        match &self.location {
-            Location::File(path) => path.display().to_string(),
-            Location::Server(url) => url.to_string(),
-        }
-    }
-
-    /// Refuses a state that is elsewhere than it was, unless `--state` says so.
+    /// Refuses a state that is elsewhere than it was, unless `--state` says so or it was moved.
     fn remembered(&self) -> Result<(), Failure> {
         let Ok(text) = fs::read_to_string(&self.memory) else { return Ok(()) };
-        let (was, now) = (text.trim(), self.text());
+        let was = text.trim();
         // A file that is gone holds nothing that could be forgotten.
-        let gone = !was.starts_with("postgres") && !Path::new(was).exists();
-        if self.by_flag || was == now || gone {
+        let gone = !is_url(was) && !Path::new(was).exists();
+        if self.by_flag || gone || self.is(was) {
             return Ok(());
         }
-        Err(Failure::new(format!("the state was in {was} and would now be in {now}")).help(format!(
-            "name the one you mean with --state; to move for good, remove {}",
-            self.memory.display()
-        )))
+        // Either it was moved to the new place, or from there, and the store itself will say so.
+        let moved = |from: &Path| sqlite::moved(from);
+        let to_here = !is_url(was) && moved(Path::new(was)).is_some_and(|to| self.is(&to));
+        let from_here =
+            self.file().and_then(moved).is_some_and(|to| to == was || same_file(to.as_ref(), was.as_ref()));
+        if to_here || from_here {
+            return Ok(());
+        }
+        Err(Failure::new(format!("the state was in {was} and would now be in {}", self.name())).help(
+            format!("name the one you mean with --state; to move for good, remove {}", self.memory.display()),
+        ))
     }
 
     /// In CI a file that nobody named would be forgotten with the checkout.
     fn must_last(&self) -> Result<(), Failure> {
-        let Location::File(path) = &self.location else { return Ok(()) };
-        if self.named || std::env::var_os("CI").is_none_or(|ci| ci.is_empty()) || path.exists() {
+        let Some(path) = self.file().filter(|_| !self.named) else { return Ok(()) };
+        if std::env::var_os("CI").is_none_or(|ci| ci.is_empty()) || path.exists() {
             return Ok(());
         }
         Err(Failure::new(format!("there is no state at {}, and this is CI", path.display())).help(
@@ -145,19 +216,35 @@ impl StatePlace {
     }
 }
 
-/// What `--state` names.
-fn flagged(path: &Path, variables: &Variables) -> Result<Location, Failure> {
+/// Whether two paths name one file, which need not be there.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    one == other || real(one) == real(other)
+}
+
+/// A path with its links followed, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let in_folder = || Some(real(path.parent()?).join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+}
+
+/// What a flag names.
+fn flagged(flag: &str, path: &Path, variables: &Variables) -> Result<Location, Failure> {
     let Some(url) = path.to_str().filter(|text| is_url(text)) else {
-        let path = std::path::absolute(path).map_err(|error| Failure::new(format!("--state: {error}")))?;
+        if path.to_str().is_some_and(|text| text.contains("://")) {
+            return Err(Failure::new(format!("{flag} is neither a file nor a PostgreSQL database"))
+                .help("name a SQLite file, or postgres://user@host:port/database"));
+        }
+        let path = std::path::absolute(path).map_err(|error| Failure::new(format!("{flag}: {error}")))?;
         return Ok(Location::File(path));
     };
-    let secret = Secret::new(url);
-    let location = server("--state", &secret, variables)?;
+    let location = server(flag, &Secret::new(url), variables)?;
     let login = url.split("://").nth(1).and_then(|rest| rest.split('/').next()?.rsplit_once('@'));
     let open = login.is_some_and(|(login, _)| login.contains(':')) || url.contains("password=");
     if open {
-        return Err(Failure::new("--state holds a password, which every user of this machine can read")
-            .help("set NORN_STATE_URL instead, or leave the password out and set PGPASSWORD"));
+        return Err(Failure::new(format!(
+            "{flag} holds a password, which every user of this machine can read"
+        ))
+        .help("leave it out, and set PGPASSWORD or write it into ~/.pgpass; or set NORN_STATE_URL instead"));
     }
     Ok(location)
 }

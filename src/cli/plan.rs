@@ -1,39 +1,49 @@
 //! `norn plan`: what would change.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write;
-use std::path::Path;
 
 use super::args::{Global, Plan, Selection};
 use super::facts;
 use super::failure::{Exit, Failure};
+use super::plan_file;
 use super::project::{Project, store_failure};
+use super::shown::Shown;
 use super::workspace::Variables;
 use crate::apply::recovery;
 use crate::desired::{Desired, GitRef, Source};
+use crate::plan::saved::SavedV1;
 use crate::plan::{self, Options, select};
 use crate::provider::machine;
+use crate::render::Printer;
 use crate::render::plan::Header;
-use crate::render::{Printer, markdown, plan_json};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 
 pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let mut project = Project::open(global, printer)?;
+        if let Some(path) = &options.out {
+            plan_file::may_be_written(&project, path)?;
+        }
+        let out = options.out.iter().filter_map(|path| std::path::absolute(path).ok());
+        project.plan_files = out.chain(options.output.files()).collect();
         let variables = Variables::read(global)?;
         let desired = project.desired(&variables, printer)?;
         project.warn(printer);
         facts::warn_of_shallow(&project, &desired, printer).await?;
         let made = Made::new(&project, desired, &options.selection, &Options::default()).await?;
-        made.show(&project, options.output.markdown_out.as_deref(), options.output.json_out.as_deref())?;
-        if global.json {
-            printer.data(&made.json(&project));
-        } else {
-            printer.data(&made.human(&project, printer.out_color));
+        let saved = match &options.out {
+            Some(path) => Some(plan_file::save(&project, &made, options, path).await?),
+            None => None,
+        };
+        let shown = made.shown(&project, saved.as_ref());
+        shown.write(&options.output)?;
+        shown.print(global, printer);
+        shown.tell_github()?;
+        if let (Some(path), Some(saved)) = (&options.out, &saved) {
+            let (path, command) = (path.display(), plan_file::command(path));
+            printer.talk(&format!("Saved in {path}, valid until {:.0}: {command}", saved.expires_at));
         }
-        made.tell_github(&project)?;
         Ok(if options.detailed_exitcode && !made.plan.is_empty() { Exit::Changes } else { Exit::Ok })
     })
 }
@@ -87,76 +97,15 @@ impl Made {
         self.plan = plan::plan(&self.desired, &self.stored, &self.facts, &options);
     }
 
-    pub fn human(&self, project: &Project, color: bool) -> String {
-        let state = project.state_label();
-        crate::render::plan::human(&self.header(project, &state), &self.plan, color)
-    }
-
-    pub fn json(&self, project: &Project) -> String {
-        format!("{:#}\n", self.document(project))
-    }
-
-    pub fn document(&self, project: &Project) -> serde_json::Value {
-        let state = project.state_label();
-        let document = plan_json::document(&self.header(project, &state), &self.plan);
-        serde_json::to_value(document).expect("a plan has text keys only")
-    }
-
-    fn markdown(&self, project: &Project) -> String {
-        let state = project.state_label();
-        markdown::plan(&self.header(project, &state), &self.plan)
-    }
-
-    fn header<'a>(&self, project: &'a Project, state: &'a str) -> Header<'a> {
-        Header { scope: &project.scope, state, resources: self.stored.resources.len() }
-    }
-
-    /// Writes the files that were asked for.
-    pub fn show(
-        &self,
-        project: &Project,
-        markdown: Option<&Path>,
-        json: Option<&Path>,
-    ) -> Result<(), Failure> {
-        let write = |path: &Path, text: String| {
-            fs::write(path, text).map_err(|error| {
-                Failure::new(format!("{} cannot be written: {error}", path.display()))
-                    .help("name another file")
-            })
+    /// The plan for its readers; `saved` is the file that it stands in.
+    pub fn shown<'a>(&'a self, project: &'a Project, saved: Option<&'a SavedV1>) -> Shown<'a> {
+        let header = Header {
+            scope: &project.scope,
+            state: project.state_label(),
+            resources: self.stored.resources.len(),
+            saved,
         };
-        if let Some(path) = markdown {
-            write(path, self.markdown(project))?;
-        }
-        if let Some(path) = json {
-            write(path, self.json(project))?;
-        }
-        Ok(())
-    }
-
-    /// On GitHub Actions: the step's summary and its outputs.
-    pub fn tell_github(&self, project: &Project) -> Result<(), Failure> {
-        if std::env::var_os("GITHUB_ACTIONS").is_none() {
-            return Ok(());
-        }
-        let append = |variable: &str, text: &str| -> Result<(), Failure> {
-            let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) else {
-                return Ok(());
-            };
-            let file = fs::OpenOptions::new().append(true).create(true).open(&path);
-            file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-                Failure::new(format!(
-                    "{variable} ({}) cannot be written: {error}",
-                    Path::new(&path).display()
-                ))
-            })
-        };
-        append("GITHUB_STEP_SUMMARY", &self.markdown(project))?;
-        let document = self.document(project);
-        let outputs = ["changes", "destroys", "plan_id"].map(|name| {
-            let value = if name == "plan_id" { &document["planId"] } else { &document[name] };
-            format!("{name}={}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        });
-        append("GITHUB_OUTPUT", &outputs.concat())
+        Shown { header, plan: &self.plan }
     }
 }
 

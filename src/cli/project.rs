@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
-use super::place::{Location, StatePlace};
+use super::place::{StatePlace, Usual};
 use super::plan::unknown_app;
+use super::plan_file;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
+use crate::provider::folders;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
@@ -33,6 +35,8 @@ pub struct Project {
     plain: Staged,
     /// The files of `--env-file`; absolute.
     env_files: Vec<PathBuf>,
+    /// Files of plans that this command reads or writes; absolute. They are no part of a source.
+    pub plan_files: Vec<PathBuf>,
 }
 
 impl Project {
@@ -62,9 +66,20 @@ impl Project {
         let project = staged.project.as_ref().expect("a spec without problems is read").project.clone();
         let scope = Scope { project, stage: stage.clone() };
         let env_files = global.env_file.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
-        let (place, folders) = places(global, &root, &staged, stage.as_ref())?;
-        let store = place.store(scope.clone())?;
-        Ok(Self { root, document, stage, scope, place, folders, store, plain: staged, env_files })
+        let (place, folders) = Usual::new(&root, stage.as_ref()).or_found(global, &root, &staged)?;
+        let store = place.store(&scope)?;
+        Ok(Self {
+            root,
+            document,
+            stage,
+            scope,
+            place,
+            folders,
+            store,
+            plain: staged,
+            env_files,
+            plan_files: Vec::new(),
+        })
     }
 
     /// What should exist, with every reference resolved.
@@ -111,18 +126,43 @@ impl Project {
 
     /// What is no part of a local source.
     pub fn skip(&self) -> Vec<PathBuf> {
+        let plans = self.plan_files.iter().cloned().chain(plan_file::within(&self.root.folder));
+        self.kept().into_iter().chain(plans).collect()
+    }
+
+    /// What the project itself has beside its sources: no command may replace it.
+    pub fn kept(&self) -> Vec<PathBuf> {
         let files = self.document.sources.iter().map(|file| {
             let name = Path::new(&file.path).file_name().unwrap_or_default();
             self.root.folder.join(&file.folder).join(name)
         });
         let kept = [".norn", "snapshots"].map(|name| self.root.folder.join(name));
+        // What a state that was moved left: its folder, and beside that its file.
+        let stayed = folders::stayed(&self.folders.stage);
+        let left = stayed.iter().filter_map(|folder| Some(folder.to_str()?.strip_suffix(".d")?.into()));
+        // SQLite writes beside the file while a command is at work.
+        let state = left.chain(self.place.file().map(Path::to_owned)).flat_map(|path: PathBuf| {
+            ["", "-wal", "-shm", "-journal"].map(|end| PathBuf::from(format!("{}{end}", path.display())))
+        });
         let values = self.env_files.iter().cloned();
-        files.chain(kept).chain([self.folders.norn.clone()]).chain(self.place.files()).chain(values).collect()
+        let own = stayed.iter().cloned().chain([self.folders.norn.clone()]);
+        files.chain(kept).chain(own).chain(state).chain(values).collect()
     }
 
     /// What the first line of a plan says of the state.
     pub fn state_label(&self) -> String {
         self.place.label()
+    }
+
+    /// What is typed back before something that weighs much: the stage's name, without stages the
+    /// project's.
+    pub fn name(&self) -> &str {
+        self.stage.as_ref().map_or(self.scope.project.as_str(), StageName::as_str)
+    }
+
+    /// Another place for the state, as a spec with it would have it.
+    pub fn elsewhere(&self, global: &Global, to: &str) -> Result<(StatePlace, Folders), Failure> {
+        Usual::new(&self.root, self.stage.as_ref()).or_typed("--to", to, &Variables::read(global)?)
     }
 
     /// An app that neither the spec nor the state knows is a slip.
@@ -139,23 +179,29 @@ impl Project {
 
     /// Makes the folders that a change needs, and remembers where the state is.
     pub fn prepare(&self) -> Result<(), Failure> {
-        let fail = |path: &Path, error: &io::Error| {
-            let mend = match error.kind() {
-                io::ErrorKind::StorageFull => "free some space on its disk",
-                _ => "give this user write access to it, or name another place with --state FILE",
-            };
-            Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
-        };
+        self.make_folders()?;
+        self.place.remember()
+    }
+
+    /// Makes the folders that belong to the state.
+    pub fn make_folders(&self) -> Result<(), Failure> {
         for folder in [&self.folders.norn, &self.folders.stage] {
-            private_folder(folder).map_err(|error| fail(folder, &error))?;
+            private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }
         let ignore = self.folders.norn.join(".gitignore");
         if !ignore.exists() {
-            private_file(&ignore, "*\n").map_err(|error| fail(&ignore, &error))?;
+            private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))?;
         }
-        self.place.remember().map_err(|(folder, error)| fail(&folder, &error))?;
         Ok(())
     }
+}
+
+pub fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    let mend = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space on its disk",
+        _ => "give this user write access to it, or name another place with --state FILE",
+    };
+    Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
 }
 
 /// Writes a file, mode 0600, whole or not at all.
@@ -165,34 +211,6 @@ pub fn private_file(path: &Path, text: &str) -> io::Result<()> {
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Where a stage's state and folders are.
-fn places(
-    global: &Global,
-    root: &Root,
-    staged: &Staged,
-    stage: Option<&StageName>,
-) -> Result<(StatePlace, Folders), Failure> {
-    let norn = root.folder.join(".norn");
-    let default = match stage {
-        Some(stage) => norn.join("stages").join(stage.as_str()),
-        None => norn.clone(),
-    };
-    let snapshots = match stage {
-        Some(stage) => root.folder.join("snapshots").join(stage.as_str()),
-        None => root.folder.join("snapshots"),
-    };
-    let place = StatePlace::find(global, root, staged, &default)?;
-    let folders = match &place.location {
-        // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
-        Location::File(path) if place.named => {
-            let beside = PathBuf::from(format!("{}.d", path.display()));
-            Folders { norn: beside.clone(), stage: beside, snapshots }
-        }
-        Location::File(_) | Location::Server(_) => Folders { norn, stage: default, snapshots },
-    };
-    Ok((place, folders))
-}
-
 /// A store's error with the exit code it has.
 pub fn store_failure(error: StoreError) -> Failure {
     let exit = match &error {
@@ -200,7 +218,9 @@ pub fn store_failure(error: StoreError) -> Failure {
         _ => Exit::Error,
     };
     let help = match &error {
-        StoreError::Locked { .. } => Some("wait for it with --lock-wait 5m, or end that process"),
+        StoreError::Locked { .. } => Some(
+            "`norn lock status` shows what it does; wait for it with --lock-wait 5m, or end that process",
+        ),
         _ => None,
     };
     let failure = Failure::new(error.to_string()).exit(exit);

@@ -174,6 +174,37 @@ fn protocol() {
     .run();
 }
 
+#[test]
+fn plan_file() {
+    Target {
+        name: "plan_file",
+        body: super::plan_file,
+        more: &[],
+        words: JSON,
+    }
+    .run();
+}
+
+#[test]
+fn state_import() {
+    Target {
+        name: "state_import",
+        body: super::state_import,
+        more: &[],
+        words: JSON,
+    }
+    .run();
+}
+
+/// Values of stored documents, and what breaks them.
+const JSON: &[&str] = &[
+    "\n", "{", "}", "[", "]", "\"", ":", ",", "null", "true", "false", "-1", "0", "2", "1e400", "0.5", "18446744073709551616",
+    "9223372036854775807", "\\ud800", "\\u0000", "\\u001b[31m", "\u{0}", "\"web\"", "\"deploy/web\"", "\"forge/web\"",
+    "\"Web\"", "\"\"", "\"2026-02-03T04:05:06.700000Z\"", "\"-009999-01-02T01:59:59Z\"", "\"9999-12-30T22:00:00Z\"",
+    "\"format\":1", "\"format\":2", "\"format\":0", "\"schema\":1", "\"stage\":\"prod\"", "\"stage\":null", "{\"a\":1,\"a\":2}",
+    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "{\"secs\":1,\"nanos\":1000000000}",
+];
+
 impl Target {
     fn run(&self) {
         let mut corpus: Vec<Vec<u8>> = Vec::new();

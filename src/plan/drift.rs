@@ -1,11 +1,14 @@
 //! What runs here against what is recorded.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::facts::Running;
 use super::known::Known;
 use crate::spec::name::AppName;
 
 /// One thing that is not as norn left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drift {
     pub app: AppName,
     pub found: Found,
@@ -14,7 +17,8 @@ pub struct Drift {
 }
 
 /// How an app differs from its records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum Found {
     NothingRuns,
     /// The machine was started anew since.

@@ -9,10 +9,14 @@ pub mod diff;
 mod drift;
 mod facts;
 mod forge;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod known;
 mod operation;
 mod release;
 mod restart;
+pub mod resume;
+pub mod saved;
 pub mod select;
 mod teardown;
 mod waits;

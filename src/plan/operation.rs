@@ -3,6 +3,7 @@
 //! Here: the data. Elsewhere: deciding it (`forge`, `release`, `teardown`, `waits`), its words
 //! (`render::words`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::FieldDiff;
@@ -30,7 +31,7 @@ pub struct Operation {
     pub work: Work,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     Forge,
@@ -51,7 +52,8 @@ impl Action {
 }
 
 /// Why an operation is planned: for the reader, never for apply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum Reason {
     NewInSpec,
     NotInSpec,
@@ -94,7 +96,7 @@ pub enum Reason {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Risk {
     Safe,
@@ -104,7 +106,7 @@ pub enum Risk {
 }
 
 /// Why clients notice that an app is put live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Interruption {
     /// The app holds its port itself: the old one stops before the new one starts.
@@ -115,7 +117,8 @@ pub enum Interruption {
     NoReplicas,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum Blocked {
     /// The app's `protected: true` is remembered.
     Protected,
@@ -130,7 +133,7 @@ pub enum Blocked {
 }
 
 /// The steps of all operations, by their names in the step logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     CreateDeployment,
@@ -161,14 +164,14 @@ impl Step {
 }
 
 /// A step, or why it is skipped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStep {
     pub step: Step,
     pub skip: Option<Skip>,
 }
 
 /// Why a step has nothing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Skip {
     /// The deploy in the same plan puts release and definition live.
@@ -186,7 +189,7 @@ pub enum Skip {
 }
 
 /// `step` of this operation starts after `of` has done `until`, or after all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wait {
     pub step: Step,
     pub of: Address,

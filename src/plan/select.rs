@@ -1,5 +1,6 @@
 //! A part of a plan: `--target` and `--exclude`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::address::{Address, AddressError};
@@ -17,6 +18,15 @@ impl FromStr for Selector {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.contains('/') { text.parse().map(Self::Resource) } else { Ok(Self::App(text.parse()?)) }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::App(app) => app.fmt(f),
+            Selector::Resource(address) => address.fmt(f),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 mod case;
 mod laws;
 mod made;
+mod resume;
 mod world;
 
 use std::fs;
@@ -18,21 +19,41 @@ use std::path::{Path, PathBuf};
 
 use case::Case;
 
+use crate::plan::saved::PlanV1;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plan")
+}
+
+/// Every case: its path, its name and its text.
+fn cases() -> Vec<(PathBuf, String, String)> {
+    let entries = fs::read_dir(folder()).expect("the cases are in the repository");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be listed").path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 60, "only {} cases were found", paths.len());
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a case is UTF-8");
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (path, name, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn every_plan_is_the_same_once_it_was_a_file() {
+    for (_, name, text) in cases() {
+        let (_, plan, _) = Case::parse(&name, &text).planned().expect("its spec can be read");
+        let stored = serde_json::to_string(&PlanV1::of(&plan)).expect("a plan has text keys only");
+        let read: PlanV1 = serde_json::from_str(&stored).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(read.plan(), plan, "{name}");
+    }
 }
 
 #[test]
 fn every_case_plans_as_its_file_says() {
     let update = std::env::var_os("NORN_UPDATE").is_some();
-    let entries = fs::read_dir(folder()).expect("the cases are in the repository");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be listed").path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 60, "only {} cases were found", paths.len());
     let mut wrong = Vec::new();
-    for path in paths {
-        let text = fs::read_to_string(&path).expect("a case is UTF-8");
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for (path, name, text) in cases() {
         let expected = match Case::parse(&name, &text).expected() {
             Ok(expected) => expected,
             Err(why) => {
@@ -51,4 +72,29 @@ fn every_case_plans_as_its_file_says() {
         }
     }
     assert!(wrong.is_empty(), "NORN_UPDATE=1 writes them anew:\n\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn temporary_corpus() {
+    let Some(to) = std::env::var_os("NORN_CORPUS") else { return };
+    for (_, name, text) in cases() {
+        let (scope, plan, resources) = Case::parse(&name, &text).planned().expect("its spec can be read");
+        let file = crate::plan::saved::SavedV1 {
+            norn: "0.1.0".into(),
+            format: 1,
+            plan_id: "0199".into(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: jiff::Timestamp::UNIX_EPOCH,
+            project: scope.project,
+            stage: scope.stage,
+            store: crate::plan::saved::StoreV1 { id: "ab".into(), place: ".norn/state.db".into(), resources },
+            spec: [("infraspec.yaml".to_owned(), "cd".to_owned())].into(),
+            options: crate::plan::saved::OptionsV1::default(),
+            outputs: Vec::new(),
+            values: plan.operations.iter().map(|o| (o.address.name.clone(), [("TOKEN".to_owned(), "ef".to_owned())].into())).collect(),
+            plan: PlanV1::of(&plan),
+        };
+        let text = crate::plan::saved::write(&file, &crate::secret::Secret::new("k"));
+        fs::write(Path::new(&to).join(name.trim_end_matches(".txt")), text).expect("written");
+    }
 }

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod dump;
 pub mod files;
+pub mod folders;
 pub mod guard;
 pub mod machine;
 pub mod releases;

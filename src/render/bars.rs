@@ -36,6 +36,9 @@ impl Bars {
     pub fn draw(&mut self, event: &Event) {
         match event {
             Event::Recovered { what } => self.print(&format!("· recovered: {what}")),
+            Event::OperationSkipped { address } => {
+                self.print(&format!("· {address}: done already by this plan"));
+            }
             Event::Started { operations } => {
                 let style = ProgressStyle::with_template("[{pos}/{len} done] {elapsed} {bar:20}");
                 let bar = ProgressBar::new(operations.len() as u64);

@@ -15,7 +15,7 @@ pub struct EventV1 {
     pub format_version: u32,
     /// When it happened, in UTC.
     pub time: String,
-    /// What happened: `plan`, `recovered`, `started`, `operation-started`, `waiting`,
+    /// What happened: `plan`, `recovered`, `operation-skipped`, `started`, `operation-started`, `waiting`,
     /// `step-started`, `output`, `step-skipped`, `step-done`, `step-failed`, `warning`,
     /// `operation-done`, `operation-failed`, `operation-not-started`, `finished`.
     pub event: &'static str,
@@ -71,6 +71,11 @@ pub fn event(event: &Event, now: Timestamp) -> EventV1 {
     let new = |name| EventV1::new(name, now);
     match event {
         Event::Recovered { what } => EventV1 { message: Some(what.clone()), ..new("recovered") },
+        Event::OperationSkipped { address } => EventV1 {
+            address: Some(address.to_string()),
+            message: Some("done already by this plan".into()),
+            ..new("operation-skipped")
+        },
         Event::Started { operations } => {
             EventV1 { message: Some(format!("{} operations", operations.len())), ..new("started") }
         }

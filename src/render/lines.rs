@@ -35,6 +35,7 @@ impl Lines {
         let line = |text: String| format!("{stamp} {}\n", guard(&text));
         match event {
             Event::Recovered { what } => line(format!("recovered: {what}")),
+            Event::OperationSkipped { address } => line(format!("{address}: done already by this plan")),
             Event::Started { operations } => line(match operations.len() {
                 1 => "applying 1 operation".to_owned(),
                 n => format!("applying {n} operations"),

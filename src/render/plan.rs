@@ -2,6 +2,7 @@
 
 use super::printer::Paint;
 use super::words;
+use crate::plan::saved::SavedV1;
 use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason};
 use crate::state::Scope;
 
@@ -9,8 +10,10 @@ use crate::state::Scope;
 pub struct Header<'a> {
     pub scope: &'a Scope,
     /// Where the state is.
-    pub state: &'a str,
+    pub state: String,
     pub resources: usize,
+    /// The file that the plan is saved in, if it is.
+    pub saved: Option<&'a SavedV1>,
 }
 
 impl Header<'_> {
@@ -18,8 +21,18 @@ impl Header<'_> {
     pub fn line(&self) -> String {
         let stage = self.scope.stage.as_ref().map(|stage| format!(" · stage {stage}")).unwrap_or_default();
         let resources = words::count(self.resources, "resource", "resources");
-        format!("project {}{stage} · state {} ({resources})", self.scope.project, self.state)
+        let state = words::visible(&self.state);
+        format!("project {}{stage} · state {state} ({resources})", self.scope.project)
     }
+}
+
+/// What is said of a saved plan below it.
+pub fn stamp(saved: &SavedV1) -> String {
+    let SavedV1 { created_at, expires_at, .. } = saved;
+    let norn = words::visible(&saved.norn);
+    format!(
+        "Saved at {created_at:.0} by norn {norn}, valid until {expires_at:.0}. Its seal is not checked here: `norn apply` does.\n"
+    )
 }
 
 /// How wide the addresses may make their column.
@@ -74,7 +87,7 @@ fn footnotes(plan: &Plan) -> String {
         out += "\nLeft as they are\n";
         let width = width(plan.untouched.keys().map(|app| app.as_str().len()));
         for (app, why) in &plan.untouched {
-            out += &format!("  · {:<width$}  {}\n", app.to_string(), words::untouched(why));
+            out += &format!("  · {:<width$}  {}\n", app.to_string(), words::visible(&words::untouched(why)));
         }
     }
     let list = |names: Vec<String>| names.join(", ");
@@ -136,7 +149,7 @@ const SHOWN: usize = 160;
 
 /// One field's difference, a line each.
 fn difference(field: &FieldDiff, paint: Paint) -> Vec<String> {
-    let name = &field.field;
+    let name = words::visible(&field.field);
     let whole = |sign: char, text: &str| -> Vec<String> {
         let mut lines = text.trim_end().lines();
         let head = match text.trim_end().contains('\n') {

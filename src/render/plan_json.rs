@@ -15,8 +15,15 @@ use crate::plan::{Difference, FieldDiff, Operation, Plan, Risk, Work};
 pub struct PlanV1 {
     /// The version of this format: 1.
     pub format_version: u32,
-    /// SHA-256 over what would be done; two plans of one id do the same.
+    /// Of a saved plan its own id, else SHA-256 over what would be done: two of those that are equal
+    /// do the same.
     pub plan_id: String,
+    /// When the plan was saved, in UTC; absent where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// Until when the saved plan can be applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
     pub project: String,
     pub stage: Option<String>,
     /// Where the state is.
@@ -128,10 +135,15 @@ pub fn document(header: &Header<'_>, plan: &Plan) -> PlanV1 {
     let scope = header.scope.to_string();
     PlanV1 {
         format_version: 1,
-        plan_id: crate::state::format::digest(&serde_json::json!([scope, essence])),
+        plan_id: match header.saved {
+            Some(saved) => saved.plan_id.clone(),
+            None => crate::state::format::digest(&serde_json::json!([scope, essence])),
+        },
+        created_at: header.saved.map(|saved| saved.created_at.to_string()),
+        expires_at: header.saved.map(|saved| saved.expires_at.to_string()),
         project: header.scope.project.to_string(),
         stage: header.scope.stage.as_ref().map(ToString::to_string),
-        state: header.state.to_owned(),
+        state: header.state.clone(),
         resources: header.resources,
         changes: operations.len(),
         destroys: plan.operations.iter().filter(|o| o.risk == Risk::Destroys).count(),

@@ -154,7 +154,7 @@ pub fn history(history: &HistoryV1, color: bool) -> String {
 }
 
 /// Rows in aligned columns; `paint` colours a padded cell.
-fn columns<const N: usize>(rows: &[[String; N]], paint: impl Fn(usize, &str) -> String) -> String {
+pub(super) fn columns<const N: usize>(rows: &[[String; N]], paint: impl Fn(usize, &str) -> String) -> String {
     let widths: Vec<usize> =
         (0..N).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
@@ -172,7 +172,7 @@ fn columns<const N: usize>(rows: &[[String; N]], paint: impl Fn(usize, &str) -> 
 }
 
 /// Such as `12s`, `5m`, `3h`, `2d`.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     let time = Duration::from_secs(seconds).as_secs();
     match time {
         0..60 => format!("{time}s"),

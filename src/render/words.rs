@@ -2,6 +2,7 @@
 
 use crate::apply::reached;
 use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
+use crate::plan::resume::{Moved, Now};
 use crate::plan::{
     Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
 };
@@ -356,6 +357,18 @@ pub fn first_line(text: &str) -> String {
     match text.trim_end().split_once('\n') {
         Some((first, _)) => format!("{} …", first.trim_end()),
         None => text.trim_end().to_owned(),
+    }
+}
+
+/// What moved since a plan was saved.
+pub fn moved(moved: &Moved) -> String {
+    let Moved { address, expected, now } = moved;
+    match (expected, now) {
+        (_, Now::Nothing) => format!("{address} is gone"),
+        (true, Now::Definition) => format!("{address} is another definition than planned from"),
+        (false, Now::Definition) => format!("{address} is there by now"),
+        (true, Now::Release { tag }) => format!("{address} is another release than planned from, now {tag}"),
+        (false, Now::Release { tag }) => format!("{address} is there by now, with {tag}"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! A store's own tests call [`conformance!`] with an expression that makes a fresh [`Backend`].
 
 pub mod chance;
+mod dumps;
 mod leases;
 mod plans;
 mod rows;
@@ -11,6 +12,7 @@ pub mod trace;
 
 use async_trait::async_trait;
 
+pub use self::dumps::*;
 pub use self::leases::*;
 pub use self::plans::*;
 pub use self::rows::*;
@@ -25,6 +27,8 @@ pub trait Backend: Send + Sync {
     async fn sql(&self, statement: &str);
     /// The one value that a query finds, as text.
     async fn ask(&self, query: &str) -> String;
+    /// Takes the store away, as if there had been none.
+    async fn clear(&self);
 }
 
 macro_rules! conformance {
@@ -45,6 +49,12 @@ macro_rules! conformance {
             a_renamed_app_keeps_its_rows,
             a_store_is_of_one_project_and_stage,
             history_is_newest_first,
+            the_lease_row_is_told,
+            operations_of_an_address_are_newest_first,
+            an_export_is_of_all_rows,
+            an_import_is_what_was_exported,
+            a_dump_is_written_under_a_current_lease_or_not_at_all,
+            a_store_that_moved_is_refused_wherever_it_is_used,
         }
     };
     ($backend:expr, $($case:ident,)*) => {

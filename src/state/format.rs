@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ use crate::desired::{Build, Definition, EnvValue, Source};
 use crate::secret::Secret;
 
 /// The body of a `forge/<app>` record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ForgeV1 {
     pub version: u32,
@@ -31,7 +32,7 @@ impl ForgeV1 {
 }
 
 /// The body of a `deploy/<app>` record: the release that is live.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeployV1 {
     pub version: u32,
@@ -91,6 +92,18 @@ pub fn fingerprint(key: &Secret, value: &Secret) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes any key");
     mac.update(value.expose().as_bytes());
     hex(&mac.finalize().into_bytes())
+}
+
+/// HMAC-SHA256 of a document, in hex, under a key that is made of the store's. Were it the store's
+/// own, whoever chooses a value could have its fingerprint stand for the seal of a document.
+pub fn seal(key: &Secret, document: &Value) -> String {
+    let own = digest(&serde_json::json!(["seal", key.expose()]));
+    fingerprint(&Secret::new(own), &Secret::new(digest(document)))
+}
+
+/// What tells stores apart without telling their keys: 16 hex digits.
+pub fn store_id(key: &Secret) -> String {
+    digest(&serde_json::json!(["store", key.expose()]))[..16].to_owned()
 }
 
 /// The fingerprints of every value that a definition names but does not hold.

@@ -8,7 +8,10 @@
 pub mod change;
 #[cfg(test)]
 mod conformance;
+pub mod dump;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod lock;
 pub mod postgres;
 pub mod record;
@@ -17,18 +20,22 @@ mod schema;
 pub mod seed;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 pub use change::Change;
-pub use lock::{Held, Holder, Lease};
+pub use dump::Dump;
+pub use lock::{Held, Holder, Lease, LeaseRow};
 pub use record::{
-    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
-    Snapshot, StepLog,
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, Operated, PendingStep,
+    Record, Run, Snapshot, StepLog,
 };
 
+use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::{AppName, ProjectName, StageName};
 
@@ -89,6 +96,29 @@ pub trait Store: Send + Sync {
 
     /// The operations of a saved plan, in the order in which they ended, unfinished ones last.
     async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError>;
+
+    /// The lease row, of a store of whatever schema; `None` where there is no store.
+    async fn lease(&self) -> Result<Option<LeaseRow>, StoreError>;
+
+    /// When each record was last put.
+    async fn updated(&self) -> Result<BTreeMap<Address, Timestamp>, StoreError>;
+
+    /// The newest operations on an address, newest first.
+    async fn operations(&self, address: &Address, limit: u32) -> Result<Vec<Operated>, StoreError>;
+
+    /// All that the store holds, read in one transaction; `None` where there is no store.
+    async fn export(&self) -> Result<Option<Dump>, StoreError>;
+
+    /// Fills the store with a dump, its key too, and gives the lease back with a token no smaller
+    /// than the dump's, all in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::NotEmpty`] where anything is recorded, [`StoreError::OtherScope`].
+    async fn import(&self, lease: &Lease, dump: &Dump) -> Result<(), StoreError>;
+
+    /// Marks the store as moved to a place, and gives the lease back. From then on every use of it
+    /// is [`StoreError::Moved`].
+    async fn mark_moved(&self, lease: &Lease, to: &str) -> Result<(), StoreError>;
 }
 
 /// What can go wrong with a store. Each names the store and how to go on.
@@ -108,6 +138,12 @@ pub enum StoreError {
         "the state in {place} has an older schema ({found}, this norn writes {known}); run `norn state upgrade`"
     )]
     Older { place: String, found: u32, known: u32 },
+    #[error(
+        "the state in {place} was moved to {to}; write that into the spec's `state`, or name it with --state"
+    )]
+    Moved { place: String, to: String },
+    #[error("the state in {place} has records already: {table} has rows; name a place where no state is")]
+    NotEmpty { place: String, table: &'static str },
     #[error("{place} is no state of norn: {why}; name another place with --state")]
     Foreign { place: String, why: String },
     #[error("the state in {place} cannot be written: {why}; {mend}, or name another place with --state")]

@@ -9,7 +9,9 @@
 
 pub mod address;
 mod changes;
+
 pub mod connect;
+mod dump;
 mod failure;
 mod lease;
 mod schema;
@@ -18,23 +20,39 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 
 use self::address::ServerUrl;
 use self::failure::Failure;
 use self::session::{Session, Statement, Turn, WRITE};
-use super::lock::{Held, Holder, Lease};
+use super::lock::{Held, Holder, Lease, LeaseRow};
 use super::schema::{Found, Place};
-use super::{Applied, Change, Deployment, Scope, Snapshot, Store, StoreError};
+use super::{Applied, Change, Deployment, Dump, Operated, Scope, Snapshot, Store, StoreError};
+use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 
 /// How often a held lease is asked for again.
 const POLL: Duration = Duration::from_millis(500);
+
+/// What a method does in one turn; the connection is kept where it comes to its end.
+macro_rules! in_turn {
+    ($store:ident, $doing:literal, |$turn:ident| $work:expr) => {{
+        let result = async {
+            let $turn = $store.session.turn().await?;
+            let result = $work.await?;
+            $turn.done();
+            Ok(result)
+        };
+        $store.told($doing, result.await)
+    }};
+}
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -162,30 +180,6 @@ impl PostgresStore {
         turn.done();
         Ok(key)
     }
-
-    async fn free(&self, token: u64) -> Result<bool, Failure> {
-        let turn = self.session.turn().await?;
-        let freed = match snapshot::key(&turn, &self.place).await? {
-            Some(_) => lease::free(&turn, token).await?,
-            None => false,
-        };
-        turn.done();
-        Ok(freed)
-    }
-
-    async fn read_operations(&self, plan: &str) -> Result<Vec<Applied>, Failure> {
-        let turn = self.session.turn().await?;
-        let rows = snapshot::operations_of(&turn, &self.place, plan).await?;
-        turn.done();
-        Ok(rows)
-    }
-
-    async fn read_history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, Failure> {
-        let turn = self.session.turn().await?;
-        let rows = snapshot::history(&turn, &self.place, app, limit).await?;
-        turn.done();
-        Ok(rows)
-    }
 }
 
 #[async_trait]
@@ -230,14 +224,46 @@ impl Store for PostgresStore {
     }
 
     async fn break_lock(&self, token: u64) -> Result<bool, StoreError> {
-        self.told("breaking its lock", self.free(token).await)
+        let broken = async |turn: &Turn<'_>| match snapshot::key(turn, &self.place).await? {
+            Some(_) => lease::free(turn, token).await,
+            None => Ok(false),
+        };
+        in_turn!(self, "breaking its lock", |turn| broken(&turn))
     }
 
     async fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<Deployment>, StoreError> {
-        self.told("reading", self.read_history(app, limit).await)
+        in_turn!(self, "reading", |turn| snapshot::history(&turn, &self.place, app, limit))
     }
 
     async fn operations_of(&self, plan: &str) -> Result<Vec<Applied>, StoreError> {
-        self.told("reading", self.read_operations(plan).await)
+        in_turn!(self, "reading", |turn| snapshot::operations_of(&turn, &self.place, plan))
+    }
+
+    async fn lease(&self) -> Result<Option<LeaseRow>, StoreError> {
+        in_turn!(self, "reading its lock", |turn| snapshot::lease(&turn, &self.place))
+    }
+
+    async fn updated(&self) -> Result<BTreeMap<Address, Timestamp>, StoreError> {
+        in_turn!(self, "reading", |turn| snapshot::updated(&turn, &self.place))
+    }
+
+    async fn operations(&self, address: &Address, limit: u32) -> Result<Vec<Operated>, StoreError> {
+        in_turn!(self, "reading", |turn| snapshot::operated(&turn, &self.place, address, limit))
+    }
+
+    async fn export(&self) -> Result<Option<Dump>, StoreError> {
+        in_turn!(self, "reading all of it", |turn| dump::export(&turn, &self.place))
+    }
+
+    async fn import(&self, lease: &Lease, dump: &Dump) -> Result<(), StoreError> {
+        self.told("filling it", self.must_hold())?;
+        let filled = in_turn!(self, "filling it", |turn| dump::import(&turn, &self.place, lease, dump));
+        filled.inspect(|()| *self.taken() = None)
+    }
+
+    async fn mark_moved(&self, lease: &Lease, to: &str) -> Result<(), StoreError> {
+        self.told("marking it as moved", self.must_hold())?;
+        let marked = in_turn!(self, "marking it as moved", |turn| dump::mark_moved(&turn, lease, to));
+        marked.inspect(|()| *self.taken() = None)
     }
 }

@@ -192,6 +192,21 @@ pub struct Applied {
     pub after: Digests,
 }
 
+/// A `norn_operations` row and whose it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operated {
+    pub action: String,
+    /// `user@host` of the run.
+    pub who: String,
+    /// What the run's user typed.
+    pub command: String,
+    pub started_at: Timestamp,
+    /// `None` while it is unfinished.
+    pub ended_at: Option<Timestamp>,
+    /// Empty while it is unfinished; `dead` where its run died.
+    pub outcome: String,
+}
+
 /// A `norn_steps` row that has no outcome yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingStep {

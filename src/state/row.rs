@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::lock::{Held, Holder, LeaseRow, ProcessIdentity};
 use super::{
-    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, PendingStep, Record, Run,
-    StepLog,
+    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, Operated, PendingStep,
+    Record, Run, StepLog,
 };
 use crate::address::Address;
 use crate::spec::name::AppName;
@@ -182,6 +182,22 @@ pub fn applied(row: Named<'_>) -> Result<Applied, Unreadable> {
         outcome: row.text("outcome")?,
         after: Digests { forge: row.maybe("forge_after")?, deploy: row.maybe("deploy_after")? },
     })
+}
+
+pub fn operated(row: Named<'_>) -> Result<Operated, Unreadable> {
+    Ok(Operated {
+        action: row.text("action")?,
+        who: row.text("who")?,
+        command: row.text("command")?,
+        started_at: row.parse("started_at")?,
+        ended_at: row.maybe_time("ended_at")?,
+        outcome: row.text("outcome")?,
+    })
+}
+
+/// When a record was last put.
+pub fn updated(row: Named<'_>) -> Result<(Address, Timestamp), Unreadable> {
+    Ok((row.parse("address")?, row.parse("updated_at")?))
 }
 
 pub fn pending(row: Named<'_>) -> Result<PendingStep, Unreadable> {

@@ -32,6 +32,16 @@ pub enum Found {
     Current,
 }
 
+impl Found {
+    /// Whether there are the first tables: a key and a lease.
+    pub fn is_founded(self) -> bool {
+        match self {
+            Found::Empty | Found::V1 => false,
+            Found::Founded | Found::Older(_) | Found::Current => true,
+        }
+    }
+}
+
 /// The tables of a database with their columns in order.
 pub type Tables = BTreeMap<String, Vec<String>>;
 /// The rows of `norn_meta`.
@@ -57,8 +67,10 @@ impl Place {
         }
         for table in &published {
             let there = &tables[table.name];
-            if let Some(lacking) = table.columns.iter().find(|column| !there.iter().any(|c| c == *column)) {
-                return Err(self.foreign(format!("its table {} lacks the column {lacking}", table.name)));
+            let lacking = table.columns.iter().find(|column| !there.iter().any(|c| c == column.name));
+            if let Some(lacking) = lacking {
+                let why = format!("its table {} lacks the column {}", table.name, lacking.name);
+                return Err(self.foreign(why));
             }
         }
         match (tables.keys().next(), published.is_empty()) {
@@ -89,7 +101,10 @@ impl Place {
             let ours = self.scope.to_string();
             return Err(StoreError::OtherScope { place: self.name.clone(), theirs, ours });
         }
-        Ok(found)
+        match meta("moved") {
+            "" => Ok(found),
+            to => Err(StoreError::Moved { place: self.name.clone(), to: to.into() }),
+        }
     }
 
     /// What a new store says of itself in `norn_meta`.
@@ -125,6 +140,24 @@ impl Place {
     fn foreign(&self, why: String) -> StoreError {
         StoreError::Foreign { place: self.name.clone(), why }
     }
+}
+
+/// The tables and columns of others, such as v1's, as `table` and `table.column`.
+pub fn unknown(tables: &Tables) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for (name, columns) in tables {
+        if ["norn_meta", "norn_locks"].contains(&name.as_str()) {
+            continue;
+        }
+        match seed::all().find(|table| table.name == name) {
+            None => unknown.push(name.clone()),
+            Some(table) => {
+                let more = columns.iter().filter(|column| table.column(column).is_none());
+                unknown.extend(more.map(|column| format!("{name}.{column}")));
+            }
+        }
+    }
+    unknown
 }
 
 /// 32 bytes from the operating system, as 64 hex digits.

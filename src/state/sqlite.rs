@@ -1,12 +1,13 @@
 //! The store in one SQLite file.
 //!
 //! Here: the front door, and handing work to a blocking thread. In the submodules: the files
-//! (`open`), the tables (`schema`), the lease row (`lease`), writing (`changes`) and reading
-//! (`snapshot`).
+//! (`open`), the tables (`schema`), the lease row (`lease`), writing (`changes`), reading
+//! (`snapshot`) and moving all of it (`dump`).
 //! Invariants: a connection that writes is open exactly while this store holds a lease, or for
 //! one call; without a lease nothing is written but the first tables.
 
 mod changes;
+mod dump;
 mod failure;
 mod lease;
 mod open;
@@ -14,8 +15,9 @@ mod row;
 mod schema;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -23,12 +25,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use self::dump::moved;
 use self::failure::Failure;
-use super::lock::{Held, Holder, Lease};
+use super::lock::{Held, Holder, Lease, LeaseRow};
 use super::schema::Place;
-use super::{Applied, Change, Deployment, Scope, Snapshot, Store, StoreError};
+use super::{Applied, Change, Deployment, Dump, Operated, Scope, Snapshot, Store, StoreError};
+use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 
@@ -174,6 +179,41 @@ impl Store for SqliteStore {
         })
         .await
     }
+
+    async fn lease(&self) -> Result<Option<LeaseRow>, StoreError> {
+        self.run("reading its lock", |inner| Ok(inner.read(snapshot::lease)?.flatten())).await
+    }
+
+    async fn updated(&self) -> Result<BTreeMap<Address, Timestamp>, StoreError> {
+        self.run("reading", |inner| Ok(inner.read(snapshot::updated)?.unwrap_or_default())).await
+    }
+
+    async fn operations(&self, address: &Address, limit: u32) -> Result<Vec<Operated>, StoreError> {
+        let address = address.clone();
+        self.run("reading", move |inner| {
+            let read = inner.read(|conn, place| snapshot::operated(conn, place, &address, limit))?;
+            Ok(read.unwrap_or_default())
+        })
+        .await
+    }
+
+    async fn export(&self) -> Result<Option<Dump>, StoreError> {
+        self.run("reading all of it", |inner| Ok(inner.read(dump::export)?.flatten())).await
+    }
+
+    async fn import(&self, lease: &Lease, dump: &Dump) -> Result<(), StoreError> {
+        let (lease, dump) = (lease.clone(), dump.clone());
+        self.run("filling it", move |inner| {
+            inner.last(|conn| dump::import(conn, &inner.place, &lease, &dump))
+        })
+        .await
+    }
+
+    async fn mark_moved(&self, lease: &Lease, to: &str) -> Result<(), StoreError> {
+        let (lease, to) = (lease.clone(), to.to_owned());
+        self.run("marking it as moved", move |inner| inner.last(|conn| dump::mark_moved(conn, &lease, &to)))
+            .await
+    }
 }
 
 impl Inner {
@@ -187,6 +227,13 @@ impl Inner {
             Some(taken) => work(&mut taken.conn),
             None => Err(StoreError::LeaseLost { reason: "this process does not hold it".into() }.into()),
         }
+    }
+
+    /// The last work under a lease, which gives it back.
+    fn last(&self, work: impl FnOnce(&mut Connection) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.leased(work)?;
+        *self.taken() = None;
+        Ok(())
     }
 
     /// `None` where there is no file.

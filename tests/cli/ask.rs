@@ -142,11 +142,19 @@ fn a_protected_stage_wants_its_name() {
     sandbox.write("infraspec.yaml", &format!("{spec}stages:\n  prod: {{protected: true}}\n  test: {{}}\n"));
     sandbox.norn("apply --yes").exits(1).one_error().says("stages").says("prod, test");
     sandbox.norn("apply --yes --stage pord").exits(1).one_error().says("no stage `pord`").says("prod, test");
-    let refused = sandbox.norn("apply --stage prod --yes").exits(1);
-    refused.one_error().says("stage `prod` is protected").says("--yes --confirm prod");
-    sandbox.norn("apply --stage prod --yes --confirm greeter").exits(1);
-    sandbox.norn("apply --stage prod --yes --confirm prod").ok();
+    for line in ["apply --stage prod", "apply --stage prod --yes", "apply --stage prod --yes --confirm prod"]
+    {
+        let refused = sandbox.norn(line).exits(1);
+        refused.one_error().says("stage `prod` is protected");
+        refused.says("`norn plan --stage prod --out FILE`").says("`norn apply FILE`");
+    }
+    assert!(get(port, "/").is_err());
+    // The plan names its stage.
+    sandbox.norn("plan --stage prod --out ../plan.norn").ok();
+    sandbox.norn("apply ../plan.norn").ok();
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    let destroy = sandbox.norn("destroy --stage prod --yes --confirm prod").exits(1);
+    destroy.one_error().says("stage `prod` is protected").says("at a terminal");
     sandbox.norn("restart hello --stage prod --yes").exits(1).one_error().says("--yes --confirm prod");
     sandbox.norn("restart hello --yes --confirm prod").env("NORN_STAGE", "prod").ok();
 }

@@ -144,6 +144,40 @@ fn every_line_of_the_gitlab_pipeline_works() {
 }
 
 #[test]
+fn what_was_approved_in_one_job_is_applied_in_another() {
+    let port = free_port();
+    let mut sandbox = checkout(port, &[("GITHUB_ACTIONS", "true")]);
+    github(&mut sandbox);
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox.write("infraspec.yaml", &format!("{spec}stages: {{prod: {{protected: true}}}}\n"));
+    sandbox.commit("two");
+    let origin = sandbox.path("").display().to_string();
+    sandbox.sh(&format!("git clone --quiet 'file://{origin}' ../apply"));
+    let job = sandbox.path("../apply");
+    let apply = "norn apply plan.norn --state \"$STATE\"";
+
+    let plan = "norn plan --stage prod --state \"$STATE\" --out plan.norn --markdown-out plan.md";
+    line(&sandbox, plan).ok();
+    let id = output(&sandbox, "plan_id");
+    assert!(sandbox.read("plan.norn").contains(&format!("\"planId\":\"{id}\"")));
+    line(&sandbox, "norn apply --stage prod --state \"$STATE\" --yes --confirm prod").exits(1).one_error();
+    // The artifact is carried to another checkout of the same commit, which is clean but for it.
+    fs::rename(sandbox.path("plan.norn"), job.join("plan.norn")).expect("the artifact is carried");
+    line(&sandbox, apply).within(&job).ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    assert_eq!(output(&sandbox, "plan_id"), id);
+    line(&sandbox, "norn plan --stage prod --state \"$STATE\" --detailed-exitcode").within(&job).ok();
+    line(&sandbox, apply).within(&job).ok().says("Nothing left to do");
+
+    // In the checkout that planned, what was written beside the plan is no part of the app either.
+    sandbox.write("greeting.txt", "two");
+    sandbox.commit("three");
+    line(&sandbox, plan).ok();
+    line(&sandbox, apply).ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("two"));
+}
+
+#[test]
 fn the_holder_of_a_lock_is_named_with_its_job() {
     let port = free_port();
     let sandbox = checkout(port, &[("CI_JOB_URL", "https://gitlab.example/shop/-/jobs/77")]);

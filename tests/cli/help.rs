@@ -3,13 +3,15 @@
 use crate::sandbox::{Sandbox, free_port};
 use crate::snapshot;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "validate",
     "plan",
+    "show",
     "apply",
     "destroy",
     "status",
     "state",
+    "lock",
     "history",
     "logs",
     "restart",
@@ -20,6 +22,10 @@ const COMMANDS: [&str; 15] = [
     "man",
     "version",
 ];
+
+/// Commands of commands.
+const BELOW: [&str; 6] =
+    ["state show", "state export", "state import", "state migrate", "lock status", "lock break"];
 
 #[test]
 fn an_empty_variable_names_no_stage() {
@@ -32,7 +38,7 @@ fn an_empty_variable_names_no_stage() {
 fn every_command_has_its_help() {
     let sandbox = Sandbox::new();
     let mut text = sandbox.norn("--help").ok().out;
-    for command in COMMANDS {
+    for command in COMMANDS.into_iter().chain(BELOW) {
         text += &format!("\n=== norn {command} -h\n");
         text += &sandbox.norn(&format!("{command} -h")).ok().out;
     }
@@ -88,7 +94,8 @@ fn completions_and_man_pages_hold_every_command() {
 #[test]
 fn schemas_are_printed_by_name() {
     let sandbox = Sandbox::new();
-    for name in ["infraspec", "validate", "plan", "apply", "status", "history"] {
+    for name in ["infraspec", "validate", "plan", "plan-file", "apply", "status", "history", "lock", "state"]
+    {
         let schema = sandbox.norn("schema").arg(name).ok().json();
         assert!(schema["$schema"].is_string() && schema["title"].is_string(), "{name}");
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod ask;
+mod carrying;
 mod ci;
 mod dying;
 mod examples;
@@ -9,9 +10,11 @@ mod failing;
 mod help;
 mod init;
 mod input;
+mod lock;
 mod looking;
 mod run;
 mod sandbox;
+mod saved;
 mod secrets;
 mod snapshot;
 mod state;

@@ -31,6 +31,10 @@ fn what_steps_print_is_scrubbed_everywhere() {
     run("apply --yes -v");
     run("plan --json");
     run("apply --yes --redeploy hello --json");
+    run("plan --redeploy hello --out ../plan.norn");
+    run("show ../plan.norn --markdown-out ../shown.md");
+    run("show ../plan.norn --json");
+    run("apply ../plan.norn -v");
     // A release that fails tells of its log, which holds what the app printed.
     sandbox.edit(
         "server.py",
@@ -40,6 +44,10 @@ fn what_steps_print_is_scrubbed_everywhere() {
     run("apply --yes -v");
     run("status --json");
     run("history --json");
+    run("state show forge/hello");
+    run("state show --json");
+    run("state export ../state.json");
+    run("state export");
     run("spec");
     run("logs hello --step build");
     run("logs hello --step migrate");
@@ -68,6 +76,53 @@ fn the_password_of_a_source_is_not_shown() {
         let ran = sandbox.norn(line).env("LOGIN", LOGIN).run();
         assert!(!ran.all().contains(LOGIN), "{}", ran.all());
     }
+}
+
+#[test]
+fn a_saved_plan_holds_no_value() {
+    let sandbox = Sandbox::new();
+    let commit = "a".repeat(40);
+    sandbox.write(
+        "infraspec.yaml",
+        &format!(
+            "version: 1
+project: shop
+postgres: {{url: \"postgres://norn:${{SERVER}}@127.0.0.1:1/postgres\"}}
+stages: {{prod: {{secrets: [STAGE]}}}}
+apps:
+  web:
+    role: worker
+    repo: {{url: \"https://norn:${{LOGIN}}@127.0.0.1:1/x.git\", ref: {commit}}}
+    command: ./run
+    env: {{URL: \"amqp://shop:${{REFERENCE}}@mq/shop\", PLAIN: \"${{OTHER:-nothing}}\"}}
+    secrets: {{KEY: {{}}, MAYBE: {{required: false}}}}
+    services: {{postgres: {{database: shop}}}}
+    migrations: {{command: ./migrate, database: shop}}
+"
+        ),
+    );
+    let values = ["SERVER", "STAGE", "LOGIN", "REFERENCE", "OTHER", "KEY", "MAYBE"]
+        .map(|name| (name, format!("geheim-{}-4711", name.to_lowercase())));
+    let norn = |line: &str| values.iter().fold(sandbox.norn(line), |run, (name, value)| run.env(name, value));
+    let mut said =
+        norn("plan --stage prod --out ../plan.norn --json-out ../a.json --markdown-out ../a.md").ok().all();
+    said += &norn("show ../plan.norn").ok().prints("snapshot").all();
+    said += &norn("show ../plan.norn --json").ok().all();
+    // There is no such repository: it fails, and tells why.
+    said += &norn("apply ../plan.norn -v").exits(3).all();
+    said += &norn("apply ../plan.norn --json").exits(1).all();
+    for (name, value) in &values {
+        let other = norn("apply ../plan.norn").env(name, "another-value-0815").run();
+        // What opens a source or a server may change: a token of CI is another one in each job.
+        let may_change = ["SERVER", "STAGE", "LOGIN"].contains(name);
+        assert_eq!(other.code, Some(if may_change { 1 } else { 5 }), "{name}: {}", other.all());
+        said += &other.all();
+        assert!(!said.contains(value.as_str()), "{name} was printed:\n{said}");
+        let mut found = Vec::new();
+        search(sandbox.folder(), value.as_bytes(), &mut found);
+        assert_eq!(found, [""; 0], "where {name} is");
+    }
+    assert!(!said.contains("0815"), "{said}");
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod git;
 mod load;
 mod postgres;
 mod rename;
+mod saved;
 mod steps;

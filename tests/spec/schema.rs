@@ -14,7 +14,8 @@ const OF_SHAPE: [&str; 6] =
 
 #[test]
 fn the_published_schemas_are_current() {
-    for name in ["infraspec", "validate"] {
+    for name in ["infraspec", "validate", "plan", "plan-file", "apply", "status", "history", "lock", "state"]
+    {
         let output = run(&tests(), ["schema", name], b"");
         let printed = String::from_utf8(output.stdout).expect("norn writes UTF-8");
         let path = tests().join(format!("../schemas/{name}.schema.json"));

@@ -43,7 +43,7 @@ impl Case {
     /// Why a spec in it cannot be read.
     pub fn expected(&self) -> Result<String, String> {
         let (scope, plan, resources) = self.planned()?;
-        let header = Header { scope: &scope, state: ".norn/state.db", resources };
+        let header = Header { scope: &scope, state: ".norn/state.db".into(), resources, saved: None };
         let mut out = String::new();
         let mut shown = false;
         for (title, text) in &self.sections {
@@ -67,7 +67,11 @@ impl Case {
         Ok(out)
     }
 
-    fn planned(&self) -> Result<(Scope, Plan, usize), String> {
+    /// The plan of the case, for what it is and among how many resources.
+    ///
+    /// # Errors
+    /// Why a spec in it cannot be read.
+    pub fn planned(&self) -> Result<(Scope, Plan, usize), String> {
         let stage: Option<StageName> = match self.section("stage").trim() {
             "" => None,
             name => Some(name.parse().expect("a stage")),

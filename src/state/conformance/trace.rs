@@ -156,14 +156,16 @@ impl<T: Shown> Outcome for Result<T, StoreError> {
             Err(StoreError::Locked { held, .. }) => format!("locked by {held}"),
             Err(StoreError::LeaseLost { reason }) => format!("lease lost: {reason}"),
             Err(StoreError::OtherScope { theirs, ours, .. }) => format!("of {theirs}, not of {ours}"),
+            Err(StoreError::Moved { to, .. }) => format!("moved to {to}"),
+            Err(StoreError::NotEmpty { table, .. }) => format!("{table} has rows"),
             Err(StoreError::Broken { why, .. }) => format!("broken: {why}"),
             Err(other) => other.to_string(),
         };
-        let words = text.split(' ').map(|word| {
-            let time = word.trim_end_matches([',', ')']);
+        let words = text.split_inclusive([' ', '"', ',', ')']).map(|word| {
+            let time = word.trim_end_matches([' ', '"', ',', ')']);
             if time.parse::<Timestamp>().is_ok() { word.replace(time, "<time>") } else { word.to_owned() }
         });
-        words.collect::<Vec<_>>().join(" ")
+        words.collect::<String>()
     }
 }
 

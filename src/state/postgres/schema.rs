@@ -4,7 +4,6 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
 use super::failure::Failure;
-use super::lease;
 use super::session::{Statement, Turn, WRITE};
 use crate::secret::Secret;
 use crate::state::lock::Lease;
@@ -22,7 +21,7 @@ const MIGRATIONS: [&str; KNOWN as usize] = [
 const FOUNDING: &str = "SELECT pg_advisory_xact_lock(7598247193104867)::text";
 
 /// The columns of the tables of a schema: of those that norn or v1 would make, and of the first
-/// other one. Tables of extensions are nobody's.
+/// other one, or of all. Tables of extensions are nobody's.
 const TABLES: &str = "
     WITH tables AS (
         SELECT c.oid, c.relname::text AS name,
@@ -34,13 +33,18 @@ const TABLES: &str = "
     )
     SELECT t.name AS table_name, a.attname::text AS column_name
     FROM tables t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE t.ours OR t.name = (SELECT min(name) FROM tables WHERE NOT ours)
+    WHERE t.ours OR $2 OR t.name = (SELECT min(name) FROM tables WHERE NOT ours)
     ORDER BY t.name, a.attnum";
 
 const META: &str = "SELECT key, value FROM @norn_meta WHERE key <> 'key'";
 
-fn tables_of(place: &Place) -> Statement {
-    Statement::new(TABLES, [place.scope.stage.as_ref().map(ToString::to_string)])
+fn tables_of(place: &Place, all: bool) -> Statement {
+    Statement::new(TABLES, [place.scope.stage.as_ref().map(ToString::to_string), Some(all.to_string())])
+}
+
+/// Every table of the store's schema.
+pub async fn all_tables(turn: &Turn<'_>, place: &Place) -> Result<Tables, Failure> {
+    read_tables(&turn.rows(tables_of(place, true)).await?)
 }
 
 /// Looks at a database, outside of any transaction: one round trip.
@@ -48,7 +52,7 @@ fn tables_of(place: &Place) -> Statement {
 /// # Errors
 /// `Foreign`, `Newer` and `OtherScope`, where it is not for this store to touch.
 pub async fn inspect(turn: &Turn<'_>, place: &Place) -> Result<Found, Failure> {
-    let mut replies = turn.all(&[tables_of(place), Statement::plain(META)], WRITE).await?;
+    let mut replies = turn.all(&[tables_of(place, false), Statement::plain(META)], WRITE).await?;
     let meta = match replies.pop().expect("each statement has a reply") {
         Ok(rows) => read_meta(&rows)?,
         // There is no such table, or it is not norn's.
@@ -69,7 +73,7 @@ pub async fn inspect(turn: &Turn<'_>, place: &Place) -> Result<Found, Failure> {
 pub async fn found(turn: &Turn<'_>, place: &Place) -> Result<(), Failure> {
     turn.script("BEGIN").await?;
     turn.rows(Statement::plain(FOUNDING)).await?;
-    let tables = read_tables(&turn.rows(tables_of(place)).await?)?;
+    let tables = read_tables(&turn.rows(tables_of(place, false)).await?)?;
     let ours = tables.get("norn_meta").is_some_and(|columns| columns == &["key", "value"]);
     let meta = if ours { read_meta(&turn.rows(Statement::plain(META)).await?)? } else { Meta::new() };
     match place.judge(&tables, &meta)? {
@@ -95,11 +99,7 @@ pub async fn found(turn: &Turn<'_>, place: &Place) -> Result<(), Failure> {
 /// Runs the migrations after the first, each in a transaction that proves the lease.
 pub async fn upgrade(turn: &Turn<'_>, place: &Place, lease: &Lease) -> Result<(), Failure> {
     loop {
-        turn.script("BEGIN").await?;
-        if turn.rows(lease::proof(lease)).await.is_err() {
-            turn.script("ROLLBACK").await?;
-            return Err(lease::disproof(turn, lease).await);
-        }
+        turn.begin(lease).await?;
         let schema = place.schema(&read_meta(&turn.rows(Statement::plain(META)).await?)?)?;
         let Some(migration) = MIGRATIONS.get(schema as usize) else { return turn.script("ROLLBACK").await };
         turn.script(migration).await?;

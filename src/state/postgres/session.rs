@@ -20,6 +20,8 @@ use tokio_postgres::{Client, Row};
 use super::address::ServerUrl;
 use super::connect::connect;
 use super::failure::Failure;
+use super::lease;
+use crate::state::lock::Lease;
 use crate::state::row::Cells;
 
 /// How long a write may take; less than a lease lasts.
@@ -96,6 +98,16 @@ impl Turn<'_> {
     pub async fn rows(&self, statement: Statement) -> Result<Vec<Row>, Failure> {
         let mut replies = self.all(&[statement], WRITE).await?;
         Ok(replies.pop().expect("one statement has one reply")?)
+    }
+
+    /// Begins a transaction under the lease, which stays current until it ends.
+    pub async fn begin(&self, lease: &Lease) -> Result<(), Failure> {
+        self.script("BEGIN").await?;
+        if self.rows(lease::proof(lease)).await.is_err() {
+            self.script("ROLLBACK").await?;
+            return Err(lease::disproof(self, lease).await);
+        }
+        Ok(())
     }
 
     /// Sends all statements before it awaits the first reply: one round trip. The replies are

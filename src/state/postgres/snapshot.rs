@@ -1,21 +1,24 @@
 //! Reading: rows to records.
 
 use std::array;
+use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::failure::Failure;
 use super::lease::{self, time};
 use super::schema;
 use super::session::{READ, Statement, Turn};
+use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::row::{self, Named, Unreadable};
 use crate::state::schema::{Found, Place};
-use crate::state::{Applied, Deployment, Snapshot};
+use crate::state::{Applied, Deployment, LeaseRow, Operated, Snapshot};
 
 /// One moment for every statement until the transaction ends.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const RESOURCES: &str =
     "SELECT address, body::text, digest, protected::int::text AS protected FROM @norn_resources";
@@ -89,12 +92,51 @@ pub async fn load(turn: &Turn<'_>, place: &Place, found: Found) -> Result<Snapsh
 
 /// The store's key; `None` where the first tables are not made yet.
 pub async fn key(turn: &Turn<'_>, place: &Place) -> Result<Option<Secret>, Failure> {
-    match schema::inspect(turn, place).await? {
-        Found::Empty | Found::V1 => Ok(None),
-        Found::Founded | Found::Older(_) | Found::Current => {
-            Ok(Some(schema::key(&turn.rows(Statement::plain(schema::KEY)).await?)?))
-        }
+    if !schema::inspect(turn, place).await?.is_founded() {
+        return Ok(None);
     }
+    schema::key(&turn.rows(Statement::plain(schema::KEY)).await?).map(Some)
+}
+
+/// The lease row; `None` where the first tables are not made yet.
+pub async fn lease(turn: &Turn<'_>, place: &Place) -> Result<Option<LeaseRow>, Failure> {
+    if !schema::inspect(turn, place).await?.is_founded() {
+        return Ok(None);
+    }
+    lease::read(&turn.rows(Statement::plain(lease::ROW)).await?).map(Some)
+}
+
+/// When each record was last put.
+pub async fn updated(turn: &Turn<'_>, place: &Place) -> Result<BTreeMap<Address, Timestamp>, Failure> {
+    if !place.has_rows(schema::inspect(turn, place).await?)? {
+        return Ok(BTreeMap::new());
+    }
+    let sql = concat!("SELECT address, ", time!("updated_at"), " AS updated_at FROM @norn_resources");
+    let rows = turn.rows(Statement::plain(sql)).await?;
+    Ok(read("norn_resources", "address", &rows, row::updated)?.into_iter().collect())
+}
+
+/// The newest operations on an address, newest first.
+pub async fn operated(
+    turn: &Turn<'_>,
+    place: &Place,
+    address: &Address,
+    limit: u32,
+) -> Result<Vec<Operated>, Failure> {
+    if !place.has_rows(schema::inspect(turn, place).await?)? {
+        return Ok(Vec::new());
+    }
+    let sql = concat!(
+        "SELECT o.id, o.action, ",
+        time!("o.started_at"),
+        " AS started_at, ",
+        time!("o.ended_at"),
+        " AS ended_at, o.outcome, r.who, r.command \
+         FROM @norn_operations o JOIN @norn_runs r ON r.id = o.run WHERE o.address = $1 \
+         ORDER BY o.started_at DESC, o.id DESC LIMIT $2"
+    );
+    let rows = turn.rows(Statement::new(sql, [Some(address.to_string()), Some(limit.to_string())])).await?;
+    read("norn_operations", "id", &rows, row::operated)
 }
 
 /// The newest deployments with their step logs, newest first.

@@ -58,6 +58,10 @@ impl Backend for Base {
         self.database.sql(statement);
     }
 
+    async fn clear(&self) {
+        self.database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    }
+
     async fn ask(&self, query: &str) -> String {
         self.database.sql(query)
     }

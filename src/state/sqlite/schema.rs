@@ -21,15 +21,7 @@ const MIGRATIONS: [&str; KNOWN as usize] = [
 /// # Errors
 /// `Foreign`, `Newer` and `OtherScope`, where it is not for this store to touch.
 pub fn inspect(conn: &Connection, place: &Place) -> Result<Found, Failure> {
-    let mut tables = Tables::new();
-    let mut statement = conn.prepare(
-        "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c \
-         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        tables.entry(row.get(0)?).or_default().push(row.get(1)?);
-    }
+    let tables = tables(conn)?;
     let meta = if tables.get("norn_meta").is_some_and(|columns| columns == &["key", "value"]) {
         meta(conn)?
     } else {
@@ -75,4 +67,18 @@ fn meta(conn: &Connection) -> Result<Meta, Failure> {
     let mut statement = conn.prepare("SELECT key, value FROM norn_meta WHERE key <> 'key'")?;
     let meta = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(meta.collect::<Result<Meta, _>>()?)
+}
+
+/// The tables of the database with their columns.
+pub fn tables(conn: &Connection) -> Result<Tables, Failure> {
+    let mut tables = Tables::new();
+    let mut statement = conn.prepare(
+        "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c \
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        tables.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    Ok(tables)
 }

@@ -1,14 +1,18 @@
 //! Reading: rows to records.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use rusqlite::{Connection, ToSql};
 
 use super::failure::Failure;
 use super::{lease, schema};
+use crate::address::Address;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::row::{self, Named, Unreadable};
 use crate::state::schema::{Found, Place};
-use crate::state::{Applied, Deployment, Snapshot};
+use crate::state::{Applied, Deployment, LeaseRow, Operated, Snapshot};
 
 /// Reads everything a plan compares with, at one moment.
 pub fn load(conn: &Connection, place: &Place) -> Result<Snapshot, Failure> {
@@ -81,6 +85,41 @@ pub fn operations_of(conn: &Connection, place: &Place, plan: &str) -> Result<Vec
     let sql = "SELECT id, address, action, outcome, forge_after, deploy_after FROM norn_operations \
                WHERE plan = ?1 AND plan <> '' ORDER BY ended_at IS NULL, ended_at, started_at, rowid";
     Table { conn, name: "norn_operations", key: "id", sql }.rows(&[&plan], row::applied)
+}
+
+/// The lease row; `None` where the first tables are not made yet.
+pub fn lease(conn: &Connection, place: &Place) -> Result<Option<LeaseRow>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if schema::inspect(conn, place)?.is_founded() { lease::row(conn).map(Some) } else { Ok(None) }
+}
+
+/// When each record was last put.
+pub fn updated(conn: &Connection, place: &Place) -> Result<BTreeMap<Address, Timestamp>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if !place.has_rows(schema::inspect(conn, place)?)? {
+        return Ok(BTreeMap::new());
+    }
+    let sql = "SELECT address, updated_at FROM norn_resources";
+    let times = Table { conn, name: "norn_resources", key: "address", sql }.rows(&[], row::updated)?;
+    Ok(times.into_iter().collect())
+}
+
+/// The newest operations on an address, newest first.
+pub fn operated(
+    conn: &Connection,
+    place: &Place,
+    address: &Address,
+    limit: u32,
+) -> Result<Vec<Operated>, Failure> {
+    let _tx = conn.unchecked_transaction()?;
+    if !place.has_rows(schema::inspect(conn, place)?)? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT o.id, o.action, o.started_at, o.ended_at, o.outcome, r.who, r.command \
+               FROM norn_operations o JOIN norn_runs r ON r.id = o.run WHERE o.address = ?1 \
+               ORDER BY o.started_at DESC, o.rowid DESC LIMIT ?2";
+    Table { conn, name: "norn_operations", key: "id", sql }
+        .rows(&[&address.to_string(), &limit], row::operated)
 }
 
 const DEPLOYMENTS: &str = "SELECT id, app, commit_sha, image_tag, status, error, started_at, finished_at \

@@ -13,12 +13,12 @@ mod tables;
 use crate::state::conformance::{Backend, conformance};
 
 /// A folder for one store.
-struct Folder {
+pub struct Folder {
     dir: TempDir,
 }
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("there is a temporary folder") }
     }
 
@@ -48,6 +48,11 @@ impl Backend for Folder {
             rusqlite::types::Value::Text(text) => text,
             other => panic!("a test asks for a number or a text, not {other:?}"),
         }
+    }
+
+    async fn clear(&self) {
+        let folder = self.path().parent().expect("it has a folder").to_owned();
+        std::fs::remove_dir_all(folder).expect("it is ours");
     }
 }
 

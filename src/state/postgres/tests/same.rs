@@ -4,41 +4,14 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::state::conformance::chance::{Call, calls, trace_of};
-use crate::state::sqlite::SqliteStore;
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn path(&self) -> std::path::PathBuf {
-        self.0.path().join("state.db")
-    }
-
-    fn database(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.path()).expect("it is a database")
-    }
-}
-
-#[async_trait]
-impl Backend for Folder {
-    fn open(&self, scope: Scope) -> Box<dyn Store> {
-        Box::new(SqliteStore::open(&self.path(), scope).expect("the path is absolute"))
-    }
-
-    async fn sql(&self, statement: &str) {
-        self.database().execute_batch(statement).expect("the statement is right");
-    }
-
-    async fn ask(&self, query: &str) -> String {
-        self.database().query_row(query, [], |row| row.get(0)).expect("the query finds one row")
-    }
-}
+use crate::state::sqlite::tests::Folder;
 
 /// Both traces of the calls. Each case is a stage of its own, so all are in one database.
 fn traces(base: &Base, calls: &[Call]) -> [String; 2] {
     static CASES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let stage = format!("case-{}", CASES.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let scope = scope("shop", Some(&stage));
-    let folder = Folder(tempfile::tempdir().expect("there is a temporary folder"));
+    let folder = Folder::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let schema = format!("\"{stage}\".");
     runtime.block_on(async {

@@ -5,6 +5,7 @@ use std::fs;
 use super::*;
 use crate::state::conformance::trace::{app, holder, operation, queued, scope, shop, step_started};
 use crate::state::lock::TTL;
+use crate::state::seed::Kind;
 use crate::state::{DeploymentStatus, StepLog, seed};
 
 /// The published tables with their types on SQLite: columns in order, the primary key's marked.
@@ -44,7 +45,7 @@ async fn the_published_tables_are_as_published() {
             "SELECT name || ' ' || type || CASE pk WHEN 1 THEN ' PK' ELSE '' END FROM pragma_table_info(?1)";
         text += &format!("{}: {}\n", table.name, strings(&conn, columns, table.name).join(", "));
         let names = strings(&conn, "SELECT name FROM pragma_table_info(?1)", table.name);
-        assert_eq!(names, table.columns, "{}", table.name);
+        assert_eq!(names, table.columns.iter().map(|c| c.name).collect::<Vec<_>>(), "{}", table.name);
         let indexes = strings(
             &conn,
             "SELECT name FROM pragma_index_list(?1) WHERE origin = 'c' ORDER BY name",
@@ -58,12 +59,50 @@ async fn the_published_tables_are_as_published() {
     assert_eq!(text, PUBLISHED);
 }
 
+#[tokio::test]
+async fn what_a_column_holds_is_what_its_table_says() {
+    let folder = Folder::new();
+    locked(&folder).await;
+    let conn = folder.conn();
+    for table in seed::all() {
+        let columns = "SELECT name || ' ' || type || CASE WHEN \"notnull\" OR pk THEN '' ELSE ' or null' END \
+                       FROM pragma_table_info(?1)";
+        let typed = table.columns.iter().map(|column| {
+            let kind = match column.kind {
+                Kind::Text | Kind::Json | Kind::Time => "TEXT",
+                Kind::Integer | Kind::Boolean => "INTEGER",
+            };
+            format!("{} {kind}{}", column.name, if column.nullable { " or null" } else { "" })
+        });
+        assert_eq!(strings(&conn, columns, table.name), typed.collect::<Vec<_>>(), "{}", table.name);
+        assert!(table.column(table.key).is_some());
+    }
+}
+
+#[tokio::test]
+async fn an_export_of_an_adopted_database_names_what_it_leaves_out() {
+    let folder = Folder::new();
+    v1(&folder);
+    let (store, _lease) = locked(&folder).await;
+    let dump = store.export().await.expect("it is readable").expect("there is a store");
+    let mut expected = vec!["beacon_events".to_owned()];
+    expected.extend(seed::TABLES.iter().map(|table| format!("{}.capabilities", table.name)));
+    expected.sort();
+    assert_eq!(dump.left_out, expected);
+    let text = String::from_utf8(dump.bytes()).expect("JSON is a text");
+    let row = r#"{"id":"d1","app":"web","commit_sha":"HEAD","image_tag":"web:pending","status":"building","steps":null,"error":"","started_at":"2026-02-09T12:00:00.000000Z","finished_at":null}"#;
+    assert!(text.contains(row), "{text}");
+    folder.sql("UPDATE cron_executions SET exit_code = 'many'").await;
+    let error = store.export().await.expect_err("it is no number").to_string();
+    assert!(error.contains(r#"a row of cron_executions has the exit_code "many""#), "{error}");
+}
+
 /// Tables as v1 might have left them: complete, with columns of its own, and a table more.
 fn v1(folder: &Folder) -> Connection {
     fs::create_dir(folder.path().parent().expect("it has a folder")).expect("the folder is new");
     let conn = folder.conn();
     for table in &seed::TABLES {
-        let columns = table.columns.join(", ");
+        let columns = table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
         conn.execute_batch(&format!("CREATE TABLE {} ({columns}, capabilities)", table.name))
             .expect("it is new");
     }

@@ -1,0 +1,188 @@
+//! `norn state migrate`: the state goes to another place, whole, and the one that was left says so.
+//!
+//! Invariants: the old store is the one in use until it is marked; the new one is whole, and was
+//! compared, before that. Ended anywhere, the same command goes on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::apply::Control;
+use crate::apply::lease::Keeper;
+use crate::apply::world::Folders;
+use crate::cli::args::Global;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::locked::holder;
+use crate::cli::place::{Location, StatePlace};
+use crate::cli::project::{self, Project, store_failure};
+use crate::provider::folders::{self, InTheWay};
+use crate::provider::machine;
+use crate::render::Printer;
+use crate::state::{Dump, Lease, Store, StoreError};
+
+pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
+    crate::cli::runtime()?.block_on(async {
+        let project = Project::open(global, printer)?;
+        let (place, folders) = target(global, &project, to)?;
+        let moving = Moving {
+            store: place.store(&project.scope)?,
+            project: &project,
+            place,
+            folders,
+            typed: Path::new(to),
+        };
+        match project.store.lease().await {
+            // It was ended after the mark.
+            Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle()?,
+            Err(error) => return Err(store_failure(error)),
+            Ok(None) if super::is_absent(&project).await => return Err(super::absent(&project)),
+            // A database of v1 has no lock yet, which taking it makes.
+            Ok(None | Some(_)) => moving.run(wait, printer).await?,
+        }
+        moving.tell(printer);
+        Ok(Exit::Ok)
+    })
+}
+
+/// Where it is to go.
+fn target(global: &Global, project: &Project, to: &str) -> Result<(StatePlace, Folders), Failure> {
+    if to.is_empty() {
+        return Err(Failure::new("no place is named").help("name a file or a database with --to"));
+    }
+    let (place, folders) = project.elsewhere(global, to)?;
+    if project.place.is(&place.name()) {
+        return Err(
+            Failure::new(format!("the state is in {to} already")).help("name another place with --to")
+        );
+    }
+    Ok((place, folders))
+}
+
+struct Moving<'a> {
+    project: &'a Project,
+    store: Arc<dyn Store>,
+    place: StatePlace,
+    folders: Folders,
+    /// What the user calls it.
+    typed: &'a Path,
+}
+
+impl Moving<'_> {
+    async fn run(&self, wait: Duration, printer: Printer) -> Result<(), Failure> {
+        let from = &self.project.store;
+        folders::can_lead(&self.project.folders.stage, &self.folders.stage).map_err(in_the_way)?;
+        // What cannot take it is refused before anything is locked.
+        self.store.export().await.map_err(store_failure)?;
+        let (lease, keeper) = lock(from, wait).await?;
+        let moved = self.locked(&lease, printer).await;
+        drop(keeper);
+        let _ = from.unlock(&lease).await;
+        moved
+    }
+
+    async fn locked(&self, lease: &Lease, printer: Printer) -> Result<(), Failure> {
+        let from = &self.project.store;
+        let dump = from.export().await.map_err(store_failure)?.expect("a store that was locked is there");
+        super::warn_of_left_out(&dump, printer);
+        let there = self.store.export().await.map_err(store_failure)?;
+        let copied = there.as_ref().is_some_and(|there| !there.is_empty() && there.same_as(&dump));
+        if copied {
+            printer.talk(&format!("{} has a whole copy already", self.place.label()));
+        } else {
+            self.must_be_free(&dump, there.as_ref())?;
+            self.fill(&dump).await?;
+        }
+        let copy = self.store.export().await.map_err(store_failure)?;
+        if !copy.is_some_and(|copy| copy.same_as(&dump)) {
+            return Err(Failure::new(format!(
+                "{} does not have what was written to it, so the state stays where it is",
+                self.place.label()
+            ))
+            .help("see to that place, and name another with --to"));
+        }
+        self.lead()?;
+        from.mark_moved(lease, &self.place.name()).await.map_err(store_failure)?;
+        self.place.remember()
+    }
+
+    fn must_be_free(&self, dump: &Dump, there: Option<&Dump>) -> Result<(), Failure> {
+        super::must_be_empty(&self.place.label(), there).map_err(|failure| match there {
+            Some(there) if there.key == dump.key => Failure::new(format!(
+                "{} has a copy of this state, and the two are not the same any more",
+                self.place.label()
+            ))
+            .help("remove that one if it is the older, or name another place with --to"),
+            _ => failure,
+        })
+    }
+
+    async fn fill(&self, dump: &Dump) -> Result<(), Failure> {
+        let (lease, keeper) = lock(&self.store, Duration::ZERO).await?;
+        let filled = self.store.import(&lease, dump).await;
+        drop(keeper);
+        let _ = self.store.unlock(&lease).await;
+        filled.map_err(store_failure)
+    }
+
+    /// What was left to do after the mark.
+    fn settle(&self) -> Result<(), Failure> {
+        self.lead()?;
+        self.place.remember()
+    }
+
+    /// Makes the folder of the new place lead to what the old one's has.
+    fn lead(&self) -> Result<(), Failure> {
+        let (from, to) = (&self.project.folders.stage, &self.folders.stage);
+        if from == to {
+            return Ok(());
+        }
+        folders::can_lead(from, to).map_err(in_the_way)?;
+        folders::lead(from, to).map_err(|error| project::unwritten(to, &error))
+    }
+
+    fn tell(&self, printer: Printer) {
+        let (old, new) = (self.project.state_label(), self.place.label());
+        printer.talk(&format!("the state is in {new} now; {old} is marked as moved, and can be removed"));
+        if let Some(stays) = folders::stayed(&self.folders.stage) {
+            printer.talk(&format!(
+                "releases, logs and what runs stay in {}; {} leads there, so keep both",
+                shown(&stays),
+                shown(&self.folders.stage)
+            ));
+        }
+        let root = &self.project.root;
+        let spec = root.folder.join(&root.file);
+        let change = match &self.place.location {
+            Location::File(_) if !self.place.named => format!("take `state` out of {}", shown(&spec)),
+            Location::File(path) => {
+                let here = std::env::current_dir().is_ok_and(|here| here == root.folder);
+                let path = if here { self.typed } else { path };
+                format!("write `state: {{path: {}}}` into {}", path.display(), shown(&spec))
+            }
+            Location::Server(_) => format!(
+                "write `state: {{url: \"${{NORN_STATE_URL}}\"}}` into {}, and set NORN_STATE_URL where norn runs",
+                shown(&spec)
+            ),
+        };
+        let of_stage = self.project.stage.as_ref().map(|stage| format!(", for the stage {stage}"));
+        printer.talk(&format!("{change}{}", of_stage.unwrap_or_default()));
+    }
+}
+
+async fn lock(store: &Arc<dyn Store>, wait: Duration) -> Result<(Lease, Keeper), Failure> {
+    let asked = machine::since_boot();
+    let lease = store.lock(&holder("norn state migrate")?, wait).await.map_err(store_failure)?;
+    let keeper = Keeper::start(Arc::clone(store), lease.clone(), asked, Control::default());
+    Ok((lease, keeper))
+}
+
+fn in_the_way(InTheWay(path): InTheWay) -> Failure {
+    Failure::new(format!("{} is there already, and belongs to no state", path.display()))
+        .help("move it away, or name another place with --to")
+}
+
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let path: PathBuf = path.strip_prefix(&here).map_or_else(|_| path.to_owned(), Path::to_owned);
+    path.display().to_string()
+}
