@@ -3,6 +3,8 @@
 //! `NORN_FUZZ_SECONDS` says how long (2), `NORN_SEED` which chances are taken. An input that fails is
 //! kept in `fuzz/artifacts`; once mended it belongs into `fuzz/corpus`.
 
+#[path = "../../tests/support/chance.rs"]
+mod chance;
 mod mutate;
 
 use std::fs;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use self::mutate::Chance;
+use self::chance::Chance;
 
 /// The most time that a processor may spend on one input of at most [`MOST`] bytes.
 const SLOW: Duration = Duration::from_secs(1);
@@ -176,33 +178,55 @@ fn protocol() {
 
 #[test]
 fn plan_file() {
-    Target {
-        name: "plan_file",
-        body: super::plan_file,
-        more: &[],
-        words: JSON,
-    }
-    .run();
+    Target { name: "plan_file", body: super::plan_file, more: &[], words: JSON }.run();
 }
 
 #[test]
 fn state_import() {
-    Target {
-        name: "state_import",
-        body: super::state_import,
-        more: &[],
-        words: JSON,
-    }
-    .run();
+    Target { name: "state_import", body: super::state_import, more: &[], words: JSON }.run();
 }
 
 /// Values of stored documents, and what breaks them.
 const JSON: &[&str] = &[
-    "\n", "{", "}", "[", "]", "\"", ":", ",", "null", "true", "false", "-1", "0", "2", "1e400", "0.5", "18446744073709551616",
-    "9223372036854775807", "\\ud800", "\\u0000", "\\u001b[31m", "\u{0}", "\"web\"", "\"deploy/web\"", "\"forge/web\"",
-    "\"Web\"", "\"\"", "\"2026-02-03T04:05:06.700000Z\"", "\"-009999-01-02T01:59:59Z\"", "\"9999-12-30T22:00:00Z\"",
-    "\"format\":1", "\"format\":2", "\"format\":0", "\"schema\":1", "\"stage\":\"prod\"", "\"stage\":null", "{\"a\":1,\"a\":2}",
-    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "{\"secs\":1,\"nanos\":1000000000}",
+    "\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ":",
+    ",",
+    "null",
+    "true",
+    "false",
+    "-1",
+    "0",
+    "2",
+    "1e400",
+    "0.5",
+    "18446744073709551616",
+    "9223372036854775807",
+    "\\ud800",
+    "\\u0000",
+    "\\u001b[31m",
+    "\u{0}",
+    "\"web\"",
+    "\"deploy/web\"",
+    "\"forge/web\"",
+    "\"Web\"",
+    "\"\"",
+    "\"2026-02-03T04:05:06.700000Z\"",
+    "\"-009999-01-02T01:59:59Z\"",
+    "\"9999-12-30T22:00:00Z\"",
+    "\"format\":1",
+    "\"format\":2",
+    "\"format\":0",
+    "\"schema\":1",
+    "\"stage\":\"prod\"",
+    "\"stage\":null",
+    "{\"a\":1,\"a\":2}",
+    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    "{\"secs\":1,\"nanos\":1000000000}",
 ];
 
 impl Target {
@@ -220,9 +244,9 @@ impl Target {
         }
         assert!((1..corpus.len()).contains(&taken), "{taken} of {} in the corpus are taken", corpus.len());
 
-        let seed = variable("NORN_SEED").unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
-        let time = Duration::from_secs(variable("NORN_FUZZ_SECONDS").unwrap_or(2));
-        let mut chance = Chance(seed);
+        let time = chance::time(Duration::from_secs(2));
+        let mut chance = Chance::from_env();
+        let seed = chance.0;
         let (begin, first) = (Instant::now(), corpus.len());
         let (mut made, mut taken) = (0, 0);
         while begin.elapsed() < time {
@@ -288,9 +312,4 @@ fn files(place: &Path) -> Vec<PathBuf> {
     let corpus = place.starts_with(root().join("fuzz"));
     let found = paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     found.filter(|path| corpus || yaml(path)).collect()
-}
-
-fn variable(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }

@@ -73,28 +73,3 @@ fn every_case_plans_as_its_file_says() {
     }
     assert!(wrong.is_empty(), "NORN_UPDATE=1 writes them anew:\n\n{}", wrong.join("\n"));
 }
-
-#[test]
-fn temporary_corpus() {
-    let Some(to) = std::env::var_os("NORN_CORPUS") else { return };
-    for (_, name, text) in cases() {
-        let (scope, plan, resources) = Case::parse(&name, &text).planned().expect("its spec can be read");
-        let file = crate::plan::saved::SavedV1 {
-            norn: "0.1.0".into(),
-            format: 1,
-            plan_id: "0199".into(),
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            expires_at: jiff::Timestamp::UNIX_EPOCH,
-            project: scope.project,
-            stage: scope.stage,
-            store: crate::plan::saved::StoreV1 { id: "ab".into(), place: ".norn/state.db".into(), resources },
-            spec: [("infraspec.yaml".to_owned(), "cd".to_owned())].into(),
-            options: crate::plan::saved::OptionsV1::default(),
-            outputs: Vec::new(),
-            values: plan.operations.iter().map(|o| (o.address.name.clone(), [("TOKEN".to_owned(), "ef".to_owned())].into())).collect(),
-            plan: PlanV1::of(&plan),
-        };
-        let text = crate::plan::saved::write(&file, &crate::secret::Secret::new("k"));
-        fs::write(Path::new(&to).join(name.trim_end_matches(".txt")), text).expect("written");
-    }
-}

@@ -12,8 +12,9 @@ use super::{Store, StoreError};
 
 /// Reads what `norn state export` wrote, and imports it.
 pub fn state_import(input: &[u8]) -> bool {
-    static RUNTIME: LazyLock<Runtime> =
-        LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    });
     let dump = match Dump::read(input) {
         Ok(dump) => dump,
         Err(error) => {

@@ -1,32 +1,16 @@
 //! What becomes of an input by chance.
 
-/// Numbers by chance (SplitMix64): the same seed gives the same numbers.
-pub struct Chance(pub u64);
+use super::chance::Chance;
 
-impl Chance {
-    /// A number below `end`, which is not zero.
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % end as u64).expect("it is below a usize")
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-
-    /// A place in something so long, and a longer or the same one at most `most` away.
-    fn range(&mut self, length: usize, most: usize) -> (usize, usize) {
-        let from = self.below(length + 1);
-        (from, from + self.below(most.min(length - from) + 1))
-    }
+/// A place in something so long, and a longer or the same one at most `most` away.
+fn range(chance: &mut Chance, length: usize, most: usize) -> (usize, usize) {
+    let from = chance.below(length + 1);
+    (from, from + chance.below(most.min(length - from) + 1))
 }
 
 /// Changes an input in one way.
 pub fn mutate(input: &mut Vec<u8>, chance: &mut Chance, words: &[&str], corpus: &[Vec<u8>]) {
-    let (from, to) = chance.range(input.len(), 40);
+    let (from, to) = range(chance, input.len(), 40);
     match chance.below(12) {
         0 if from < input.len() => input[from] ^= 1 << chance.below(8),
         1 if from < input.len() => {
@@ -44,7 +28,7 @@ pub fn mutate(input: &mut Vec<u8>, chance: &mut Chance, words: &[&str], corpus: 
         7 | 8 => drop(input.splice(from..from, chance.one(words).bytes())),
         9 => {
             let other = chance.one(corpus);
-            let (start, end) = chance.range(other.len(), 400);
+            let (start, end) = range(chance, other.len(), 400);
             input.splice(from..to, other[start..end].iter().copied());
         }
         10 => swap_lines(input, chance),

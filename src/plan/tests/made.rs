@@ -1,6 +1,6 @@
 //! Specs, stored states and facts made by chance.
 //!
-//! What is made prints as a case of `tests/plan`, so that one that breaks a law becomes a file.
+//! What is made prints much like a case of `tests/plan`, so that one that breaks a law becomes a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,8 +157,8 @@ pub fn spec() -> impl Strategy<Value = Spec> {
             }
             for other in before(&made.refers, true) {
                 let env = fields.iter_mut().find(|field| field.starts_with("env: ")).expect("each has some");
-                *env = env.replace('}', &format!(", {}: \"${{apps.{other}.url}}\"}}", other.to_uppercase()));
-                *env = env.replace("${TOKEN,", "${TOKEN},");
+                env.truncate(env.len() - 1);
+                *env += &format!(", {}: \"${{apps.{other}.url}}\"}}", other.to_uppercase());
             }
             let free = gone.iter().filter(|old| !heirs.contains(old)).copied().collect::<Vec<_>>();
             if let Some(was) = made.was.as_ref().filter(|_| !free.is_empty()) {
@@ -195,8 +195,11 @@ impl fmt::Debug for Situation {
             write!(f, "\n-- applied --\n{spec:?}")?;
         }
         write!(f, "\n-- infraspec.yaml --\n{:?}", self.wanted)?;
-        let (_, stored, facts) = self.world();
-        write!(f, "-- stored --\n{}-- facts --\n{facts}", stored)
+        let lines = |lines: &[(&str, &str)]| -> String {
+            lines.iter().map(|(line, app)| line.replace('@', app) + "\n").collect()
+        };
+        write!(f, "-- stored --\n{}died {:?}\n", lines(&self.stored), self.died)?;
+        write!(f, "-- facts --\n{}commits {:?}, offline {}", lines(&self.found), self.commits, self.offline)
     }
 }
 
@@ -213,7 +216,7 @@ pub fn situation() -> impl Strategy<Value = Situation> {
         "forge @ forging",
     ];
     let found = vec![
-        "gone",
+        "gone @",
         "runs @ nothing",
         "runs @ rebooted",
         "runs @ unsupervised 0",
@@ -276,7 +279,7 @@ impl Situation {
         let mut facts = self.lasting(&wanted);
         let mut gone = Vec::new();
         for (what, app) in &self.found {
-            if *what != "gone" {
+            if *what != "gone @" {
                 facts += &(what.replace('@', app) + "\n");
                 continue;
             }
