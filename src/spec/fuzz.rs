@@ -60,7 +60,7 @@ pub fn spec(input: &[u8]) -> bool {
         let (line, column) = document.sources.line_column(label.span);
         assert!(line > 0 && column > 0, "{label:?}");
     }
-    problems.truncate(50);
+    problems.truncate(20);
     let shown = render::problems::human(&problems, &document.sources, false, 100);
     let steers = |c: char| c.is_control() && !['\n', '\r', '\t'].contains(&c);
     assert!(!shown.contains(steers), "the spec steers the terminal: {shown:?}");

@@ -134,11 +134,16 @@ mod tests {
             "@reboot",
             "0 25 * * *",
             "0 , * * *",
-            "0 1,,2 * * *",
             "0 0 * * 5L",
         ] {
             assert!(read_cron(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_field_without_a_value_is_no_field() {
+        let complaint = read_cron("0 1,,2 * * *").unwrap_err();
+        assert!(complaint.message.ends_with("the hour is 0 to 23, not `1,,2`"), "{complaint}");
     }
 
     #[test]
