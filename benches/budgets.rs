@@ -13,11 +13,22 @@ use norn::address::Address;
 use norn::desired;
 use norn::provider::files::SpecFolder;
 use norn::provider::machine;
+use norn::secret::Secret;
 use norn::spec::load::{self, Lookup};
 use norn::spec::shape::Use;
 use norn::state::format::{self, DeployV1, ForgeV1};
+use norn::state::postgres::PostgresStore;
+use norn::state::postgres::address::ServerUrl;
 use norn::state::sqlite::SqliteStore;
-use norn::state::{Change, Holder, Scope, StepLog, Store};
+use norn::state::{Change, Holder, Lease, Scope, StepLog, Store};
+use tokio::runtime::Runtime;
+
+#[path = "../tests/support/postgres.rs"]
+mod postgres_server;
+#[path = "../tests/support/proxy.rs"]
+mod proxy;
+#[path = "../tests/support/mod.rs"]
+mod shared;
 
 const NORN: &str = env!("CARGO_BIN_EXE_norn");
 
@@ -26,7 +37,7 @@ fn main() {
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let runtime = Runtime::new().expect("a runtime starts");
     let temp = tempfile::tempdir().expect("a folder");
     let mut table = Table::default();
 
@@ -45,9 +56,19 @@ fn main() {
     table.row("memory of that plan", "200 MB", format!("{} MB", memory >> 20));
 
     for rows in [10, 10_000] {
-        let step = runtime.block_on(step(temp.path(), rows));
-        let name = format!("state of one step, {rows} resources stored");
+        let folder = temp.path().join(format!("steps-{rows}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        let steps = runtime.block_on(Steps::new(Box::new(store(&folder, "steps")), rows));
+        let step = runtime.block_on(steps.median());
+        let name = format!("state of one step, SQLite, {rows} resources stored");
         table.row(&name, "2 ms", format!("{:.2} ms", step.as_secs_f64() * 1e3));
+    }
+    if let Some(server) = postgres_server::Server::start("fsync = on\n") {
+        for rows in [10, 10_000] {
+            let figure = step_in_postgres(&runtime, &server, rows);
+            let name = format!("state of one step, PostgreSQL, {rows} resources stored");
+            table.row(&name, "2 round trips", figure);
+        }
     }
     let size = fs::metadata(NORN).expect("the binary is there").len();
     table.row("binary, stripped", "30 MB", format!("{:.1} MB", size as f64 / 1e6));
@@ -171,39 +192,58 @@ async fn fill(folder: &Path) {
     store.unlock(&lease).await.expect("given back");
 }
 
-/// The time that intent and outcome of a step take, beside so many stored resources.
-async fn step(temp: &Path, resources: usize) -> Duration {
-    let folder = temp.join(format!("steps-{resources}"));
-    fs::create_dir_all(&folder).expect("a folder");
-    let store = store(&folder, "steps");
-    let lease = store.lock(&holder(), Duration::ZERO).await.expect("a new store");
-    store.write(&lease, &[Change::RunStarted { command: "bench".into() }]).await.expect("written");
-    let record = format::record(&"x".repeat(500), false);
-    let put = |n: usize| Change::RecordPut {
-        address: Address::forge(&format!("app-{n}").parse().expect("a name")),
-        record: record.clone(),
-    };
-    let all: Vec<Change> = (0..resources).map(put).collect();
-    store.write(&lease, &all).await.expect("written");
-    let app: norn::spec::name::AppName = "app-0".parse().expect("a name");
-    let begin = [
-        Change::OperationStarted {
-            id: "operation".into(),
-            address: Address::deploy(&app),
-            action: "deploy".into(),
-            intent: serde_json::json!({}),
-            plan: None,
-        },
-        Change::DeploymentQueued {
-            id: "row".into(),
-            app,
-            commit_sha: "0123".into(),
-            image_tag: "app-0:0123".into(),
-        },
-    ];
-    store.write(&lease, &begin).await.expect("written");
-    let mut times = Vec::new();
-    for n in 0..200 {
+/// Steps of one operation, beside so many stored resources.
+struct Steps {
+    store: Box<dyn Store>,
+    lease: Lease,
+}
+
+/// How many steps one figure is the median of.
+const STEPS: usize = 200;
+
+impl Steps {
+    async fn new(store: Box<dyn Store>, resources: usize) -> Self {
+        let lease = store.lock(&holder(), Duration::ZERO).await.expect("a new store");
+        let record = format::record(&"x".repeat(500), false);
+        let put = |n: usize| Change::RecordPut {
+            address: Address::forge(&format!("app-{n}").parse().expect("a name")),
+            record: record.clone(),
+        };
+        let mut all: Vec<Change> = (0..resources).map(put).collect();
+        let app: norn::spec::name::AppName = "app-0".parse().expect("a name");
+        all.extend([
+            Change::RunStarted { command: "bench".into() },
+            Change::OperationStarted {
+                id: "operation".into(),
+                address: Address::deploy(&app),
+                action: "deploy".into(),
+                intent: serde_json::json!({}),
+                plan: None,
+            },
+            Change::DeploymentQueued {
+                id: "row".into(),
+                app,
+                commit_sha: "0123".into(),
+                image_tag: "app-0:0123".into(),
+            },
+        ]);
+        store.write(&lease, &all).await.expect("written");
+        Self { store, lease }
+    }
+
+    /// The time that intent and outcome of a step take.
+    async fn median(&self) -> Duration {
+        let mut times = Vec::new();
+        for n in 0..STEPS {
+            let begun = Instant::now();
+            self.step(n).await;
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        times[times.len() / 2]
+    }
+
+    async fn step(&self, n: usize) {
         let id = format!("step-{n}");
         let log = StepLog {
             step: "build".into(),
@@ -211,7 +251,6 @@ async fn step(temp: &Path, resources: usize) -> Duration {
             duration_ms: 1,
             output: "done".into(),
         };
-        let begun = Instant::now();
         let intent = Change::StepStarted {
             id: id.clone(),
             operation: "operation".into(),
@@ -219,16 +258,51 @@ async fn step(temp: &Path, resources: usize) -> Duration {
             key: id.clone(),
             detail: serde_json::json!({}),
         };
-        store.write(&lease, &[intent]).await.expect("written");
+        self.store.write(&self.lease, &[intent]).await.expect("written");
         let outcome = [
             Change::StepEnded { id, outcome: "done".into() },
             Change::DeploymentStep { id: "row".into(), log },
         ];
-        store.write(&lease, &outcome).await.expect("written");
-        times.push(begun.elapsed());
+        self.store.write(&self.lease, &outcome).await.expect("written");
     }
-    times.sort();
-    times[times.len() / 2]
+}
+
+/// The same in PostgreSQL on this machine, with what does not depend on the machine: round trips
+/// and rows written.
+fn step_in_postgres(runtime: &Runtime, server: &postgres_server::Server, resources: usize) -> String {
+    let database = server.database();
+    let proxy = proxy::Proxy::before(server.port());
+    let open = |port| {
+        let url = Secret::new(database.url_at(port));
+        let url = ServerUrl::parse(&url, &|_| None).expect("it is a URL");
+        let scope = Scope { project: "steps".parse().expect("a name"), stage: None };
+        Box::new(PostgresStore::new(url, scope))
+    };
+    let again = |store: Box<PostgresStore>| {
+        let lease = runtime.block_on(store.lock(&holder(), Duration::ZERO)).expect("it is free");
+        Steps { store, lease }
+    };
+    let ended = |steps: Steps| runtime.block_on(steps.store.unlock(&steps.lease)).expect("given back");
+    // A server process tells what it counted when it ends.
+    let written = || {
+        std::thread::sleep(Duration::from_secs(1));
+        let rows = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables";
+        database.sql(rows).parse::<usize>().expect("a count")
+    };
+    ended(runtime.block_on(Steps::new(open(server.port()), resources)));
+    let before = written();
+    let steps = again(open(server.port()));
+    let median = runtime.block_on(steps.median());
+    ended(steps);
+    let rows = (written() - before) / STEPS;
+
+    let steps = again(open(proxy.port));
+    // All that is sent at once is sent before the first answer to it comes.
+    proxy.delay(proxy::Side::Server, Duration::from_millis(30));
+    let turns = proxy.turns();
+    runtime.block_on(steps.step(STEPS));
+    let turns = proxy.turns() - turns;
+    format!("{:.2} ms, {turns} round trips, {rows} rows", median.as_secs_f64() * 1e3)
 }
 
 fn store(folder: &Path, project: &str) -> SqliteStore {

@@ -4,6 +4,7 @@ pub mod address;
 pub mod apply;
 pub mod cli;
 pub mod desired;
+pub mod failpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod plan;

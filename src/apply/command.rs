@@ -9,6 +9,7 @@ use super::Run;
 use super::deploy::folder_error;
 use super::events::StepError;
 use super::journal::{Done, InStep};
+use crate::failpoint;
 use crate::provider::child::{self, Ending, Leash, Task};
 use crate::provider::releases;
 use crate::provider::supervise::protocol::Command;
@@ -76,8 +77,12 @@ pub fn log(step: &InStep) -> Result<PathBuf, StepError> {
     let folder = log.parent().expect("a log is in a folder");
     releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
     if log.exists() {
-        let old = log.with_extension("old.log");
-        std::fs::rename(&log, old).map_err(|error| folder_error(&log, &error))?;
+        let aside = || {
+            failpoint::before("set aside", &log)?;
+            std::fs::rename(&log, log.with_extension("old.log"))?;
+            failpoint::after("set aside", &log)
+        };
+        aside().map_err(|error| folder_error(&log, &error))?;
     }
     Ok(log)
 }

@@ -46,9 +46,14 @@ impl Control {
         self.stop();
     }
 
+    /// Whether something that was done could not be written down.
+    pub fn broken(&self) -> bool {
+        *self.broken.borrow()
+    }
+
     /// Whether the run was stopped by the user, and not by what befell it.
     pub fn stopped_by_user(&self) -> bool {
-        self.stopping() && !self.lost() && !*self.broken.borrow()
+        self.stopping() && !self.lost() && !self.broken()
     }
 
     pub fn stopping(&self) -> bool {

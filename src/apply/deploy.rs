@@ -298,7 +298,8 @@ impl<'a> Deploying<'a> {
             rollout: self.work.rollout,
         };
         let mut done = live.put(&step).await?;
-        releases::forget_attempt(&self.folder).map_err(|error| folder_error(&self.folder, &error))?;
+        // What serves is current, whatever becomes of this word; the cleanup tries again.
+        let _ = releases::forget_attempt(&self.folder);
         done.changes.extend(self.live());
         Ok(done)
     }
@@ -319,6 +320,7 @@ impl<'a> Deploying<'a> {
         let swept = blocking({
             let all = all.clone();
             move || {
+                releases::forget_attempt(&own)?;
                 let mut swept = releases::sweep(&all, &cache, &cached, &inner)?;
                 for folder in releases::attempts(&all)? {
                     if folder != own && !machine::works_in(&folder) {

@@ -14,6 +14,7 @@ use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
 use crate::desired::{Definition, Front, Rollout};
+use crate::failpoint;
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
 use crate::provider::supervise::client::{self as roll, RollError};
@@ -25,7 +26,7 @@ use crate::state::{Change, ForgeStatus};
 /// How long the end of the old replicas may take after their drain.
 const AFTER_DRAIN: Duration = Duration::from_secs(60);
 /// How long an earlier roll may go on draining.
-const BUSY: Duration = Duration::from_secs(15 * 60);
+pub const BUSY: Duration = Duration::from_secs(15 * 60);
 /// How often a supervisor is asked for a roll's outcome.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -74,7 +75,12 @@ fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
     home.succeed(app, from).map_err(|error| folder_error(&home.run, &error))?;
     let (old, new) = (folders.cache(from), folders.cache(app));
     if old.is_dir() && !new.exists() {
-        std::fs::rename(&old, &new).map_err(|error| folder_error(&new, &error))?;
+        let follow = || {
+            failpoint::before("follow", &new)?;
+            std::fs::rename(&old, &new)?;
+            failpoint::after("follow", &new)
+        };
+        follow().map_err(|error| folder_error(&new, &error))?;
     }
     Ok(())
 }
@@ -216,7 +222,12 @@ impl LiveRoll<'_> {
             }
         };
         let done = match rolled {
-            Err(RollError::Lost { .. }) => self.settled(step, &key).await?,
+            Err(RollError::Lost { .. }) => {
+                let done = self.settled(step, &key).await?;
+                let left = world.home.finish_rename(self.app, step.run.lease.token).await;
+                left.map_err(|error| roll_error(&error, step))?;
+                done
+            }
             other => other.map_err(|error| roll_error(&error, step))?,
         };
         let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
@@ -266,7 +277,7 @@ impl LiveRoll<'_> {
 }
 
 /// Whether the supervisor still finishes what a run before this one ordered.
-fn busy(error: &RollError) -> bool {
+pub fn busy(error: &RollError) -> bool {
     matches!(error, RollError::Refused(Refusal::Busy { .. }))
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Control;
+use crate::failpoint;
 use crate::provider::machine;
 use crate::state::lock::{HEARTBEAT, TTL};
 use crate::state::{Lease, Store, StoreError};
@@ -23,7 +24,7 @@ impl Keeper {
     pub fn start(store: Arc<dyn Store>, lease: Lease, taken: Duration, control: Control) -> Self {
         let (sender, end) = watch::channel(taken + TTL);
         let task = tokio::spawn(async move {
-            let mut beats = interval(HEARTBEAT);
+            let mut beats = interval(failpoint::heartbeat(HEARTBEAT));
             beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
             beats.tick().await;
             loop {

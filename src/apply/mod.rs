@@ -70,6 +70,11 @@ impl Run {
 pub async fn apply(run: Arc<Run>, plan: &Plan, command: &str) -> Result<Outcome, StoreError> {
     run.store.write(&run.lease, &[Change::RunStarted { command: command.to_owned() }]).await?;
     let mut outcome = walk::walk(Arc::clone(&run), plan).await;
+    if run.control.broken() {
+        // What is not written down of it can be seen in the world, but only an unended run is looked
+        // at: this one counts as dead.
+        return Ok(outcome);
+    }
     let ended = if outcome.succeeded() {
         "done"
     } else if outcome.cancelled {

@@ -1,22 +1,31 @@
 //! What dead runs left: settled in memory by a plan, written by the next run.
 //!
-//! Here: [`settle`], which both use, and ending the children of dead runs. Elsewhere: asking what
+//! Here: [`settle`], which both use, and ending the children and the renames of dead runs. Elsewhere: asking what
 //! serves (`provider::supervise`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use tokio::time::{Duration, Instant, sleep};
+
+use super::forge::{BUSY, busy};
 use crate::address::Address;
+use crate::failpoint;
 use crate::plan::Running;
 use crate::provider::child::{self, ChildError, Identities};
+use crate::provider::supervise::client::Home;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
 use crate::state::lock::ProcessIdentity;
-use crate::state::{Change, DeploymentStatus, ForgeStatus, Record, Snapshot};
+use crate::state::{Change, DeploymentStatus, ForgeStatus, Lease, Record, Snapshot};
 
 /// The seed's words for a deploy that a dead norn left.
 const DEPLOY_ERROR: &str = "norn restarted during deployment";
 /// The seed's words for a forge that a dead norn left.
 const FORGE_ERROR: &str = "norn restarted during operation";
+
+/// How often a supervisor that is busy is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Settles in `snapshot` what dead runs left, and returns the changes that make it so. `own` is
 /// the run that holds the lease now, if one does.
@@ -93,6 +102,23 @@ fn came_to_pass(
     ]
 }
 
+/// Ends the renames that dead runs left, so that a former name is free for another app. Waits while
+/// what they ordered is being finished.
+pub async fn finish_renames(snapshot: &Snapshot, home: &Home, lease: &Lease) {
+    let apps: BTreeSet<&AppName> =
+        snapshot.operations.iter().map(|operation| &operation.address.name).collect();
+    let end = Instant::now() + BUSY;
+    for app in apps {
+        // What cannot be ended now is tried again with the next order.
+        while let Err(error) = home.finish_rename(app, lease.token).await
+            && busy(&error)
+            && Instant::now() < end
+        {
+            sleep(AGAIN).await;
+        }
+    }
+}
+
 /// Ends the commands that dead runs left, before anything is done again.
 ///
 /// # Errors
@@ -103,7 +129,9 @@ pub async fn end_children(snapshot: &Snapshot) -> Result<usize, ChildError> {
         let Ok(identities) = serde_json::from_value::<Identities>(step.detail["child"].clone()) else {
             continue;
         };
+        failpoint::talk("end what is left of", Path::new(&step.step)).map_err(ChildError::List)?;
         child::end_group(&identities).await?;
+        failpoint::talk("ended what was left of", Path::new(&step.step)).map_err(ChildError::List)?;
         ended += 1;
     }
     Ok(ended)

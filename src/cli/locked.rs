@@ -114,6 +114,7 @@ impl Locked<'_> {
         let store = &self.project.store;
         let mut stored = store.snapshot().await.map_err(store_failure)?;
         let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
+        recovery::finish_renames(&stored, &self.project.home(), lease).await;
         let running = facts::running(self.project.home(), &stored, self.desired).await;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
         if !changes.is_empty() {

@@ -1,7 +1,9 @@
 //! A project as commands open it: its spec, its stage, its state and its folders.
 
 use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use super::plan_file;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
+use crate::failpoint;
 use crate::provider::folders;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
@@ -68,6 +71,8 @@ impl Project {
         let env_files = global.env_file.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let (place, folders) = Usual::new(&root, stage.as_ref()).or_found(global, &root, &staged)?;
         let store = place.store(&scope)?;
+        #[cfg(feature = "failpoints")]
+        let store: Arc<dyn Store> = Arc::new(crate::state::faulty::FaultyStore::new(store));
         Ok(Self {
             root,
             document,
@@ -189,7 +194,7 @@ impl Project {
             private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }
         let ignore = self.folders.norn.join(".gitignore");
-        if !ignore.exists() {
+        if !fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
             private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))?;
         }
         Ok(())
@@ -204,11 +209,14 @@ pub fn unwritten(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("{} cannot be written: {error}", path.display())).help(mend)
 }
 
-/// Writes a file, mode 0600, whole or not at all.
+/// Writes a file of one line, mode 0600. Where norn dies before it is whole, it is empty, which counts
+/// as absent.
 pub fn private_file(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    failpoint::before("write", path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    failpoint::after("empty", path)?;
     file.write_all(text.as_bytes())?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    failpoint::after("write", path)
 }
 
 /// A store's error with the exit code it has.

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::failpoint;
 use crate::secret::Secret;
 
 /// Why a server's URL cannot be used. No text shows a password.
@@ -125,7 +126,9 @@ pub fn keep(partial: &Path, path: &Path) -> io::Result<Snapshot> {
         bytes += read as u64;
     }
     file.sync_all()?;
+    failpoint::before("keep the dump", partial)?;
     std::fs::rename(partial, path)?;
+    failpoint::after("keep the dump", partial)?;
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }

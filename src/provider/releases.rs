@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use tokio::process::Command;
 
+use crate::failpoint;
+
 /// The prefix of folders in which a release is made.
 const BUILDING: &str = ".building-";
 /// The prefix of files that say what a folder was made of that has not gone live.
@@ -45,7 +47,9 @@ pub fn sweep(releases: &Path, cache: &Path, cached: &[String], inner: &Path) -> 
         let name = name.to_string_lossy();
         if name.starts_with(BUILDING) || (name.starts_with('.') && name.ends_with(".part")) {
             put_back(&entry.path().join(inner), cache, cached)?;
+            failpoint::before("sweep", &entry.path())?;
             fs::remove_dir_all(entry.path())?;
+            failpoint::after("sweep", &entry.path())?;
             swept += 1;
         }
     }
@@ -64,7 +68,9 @@ pub fn lend(cache: &Path, workshop: &Path, cached: &[String]) -> io::Result<()> 
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent)?;
             }
-            fs::rename(from, to)?;
+            failpoint::before("lend", &from)?;
+            fs::rename(&from, to)?;
+            failpoint::after("lend", &from)?;
         }
     }
     Ok(())
@@ -82,7 +88,9 @@ pub fn put_back(workshop: &Path, cache: &Path, cached: &[String]) -> io::Result<
             if let Some(parent) = to.parent() {
                 private_folder(parent)?;
             }
-            fs::rename(from, to)?;
+            failpoint::before("put back", &to)?;
+            fs::rename(from, &to)?;
+            failpoint::after("put back", &to)?;
         }
     }
     Ok(())
@@ -117,10 +125,13 @@ pub async fn keep_copy(workshop: &Path, cache: &Path, cached: &[String]) -> io::
         if !copied.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&copied.stderr).trim().to_owned()));
         }
+        failpoint::before("replace", &to)?;
         if to.exists() {
             fs::remove_dir_all(&to)?;
         }
+        failpoint::before("keep a copy", &to)?;
         fs::rename(&partial, &to)?;
+        failpoint::after("keep a copy", &to)?;
     }
     Ok(())
 }
@@ -135,10 +146,14 @@ pub fn finish(workshop: &Path, release: &Path, made: &str) -> io::Result<()> {
     if let Some(aside) = &old {
         forget_attempt(release)?;
         fs::rename(release, aside)?;
+        failpoint::after("set aside", release)?;
     }
     // The word comes first and counts for nothing without the folder.
+    failpoint::before("say what it is made of", release)?;
     fs::write(attempt(release), made)?;
+    failpoint::before("finish", release)?;
     fs::rename(workshop, release)?;
+    failpoint::after("finish", release)?;
     old.map_or(Ok(()), fs::remove_dir_all)
 }
 
@@ -152,7 +167,9 @@ pub fn made(release: &Path) -> Option<String> {
 /// # Errors
 /// Where the word cannot be removed; that there is none is no error.
 pub fn forget_attempt(release: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(attempt(release)))
+    failpoint::before("forget the attempt", release)?;
+    absent_is_fine(fs::remove_file(attempt(release)))?;
+    failpoint::after("forget the attempt", release)
 }
 
 /// Removes the folder of an attempt that never went live.
@@ -160,6 +177,7 @@ pub fn forget_attempt(release: &Path) -> io::Result<()> {
 /// # Errors
 /// Where it cannot be removed; that it is not there is no error.
 pub fn remove_attempt(release: &Path) -> io::Result<()> {
+    failpoint::before("remove the attempt", release)?;
     absent_is_fine(fs::remove_dir_all(release))?;
     forget_attempt(release)
 }
@@ -169,7 +187,9 @@ pub fn remove_attempt(release: &Path) -> io::Result<()> {
 /// # Errors
 /// Where it cannot be removed; that it is not there is no error.
 pub fn remove(folder: &Path) -> io::Result<()> {
+    failpoint::before("remove", folder)?;
     absent_is_fine(fs::remove_dir_all(folder))?;
+    failpoint::after("remove", folder)?;
     if let Some(above) = folder.parent() {
         // It mostly has others in it.
         let _ = fs::remove_dir(above);

@@ -9,6 +9,8 @@ pub mod change;
 #[cfg(test)]
 mod conformance;
 pub mod dump;
+#[cfg(feature = "failpoints")]
+pub mod faulty;
 pub mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -119,6 +121,9 @@ pub trait Store: Send + Sync {
     /// Marks the store as moved to a place, and gives the lease back. From then on every use of it
     /// is [`StoreError::Moved`].
     async fn mark_moved(&self, lease: &Lease, to: &str) -> Result<(), StoreError>;
+    /// Cuts the connection to the database, as a network does, where there is one.
+    #[cfg(feature = "failpoints")]
+    fn sever(&self) {}
 }
 
 /// What can go wrong with a store. Each names the store and how to go on.

@@ -266,4 +266,9 @@ impl Store for PostgresStore {
         let marked = in_turn!(self, "marking it as moved", |turn| dump::mark_moved(&turn, lease, to));
         marked.inspect(|()| *self.taken() = None)
     }
+
+    #[cfg(feature = "failpoints")]
+    fn sever(&self) {
+        connect::severed::all();
+    }
 }

@@ -56,6 +56,8 @@ struct Inner {
 struct Taken {
     conn: Connection,
     token: u64,
+    /// The file that is open, told apart from any other of its name.
+    file: open::Identity,
 }
 
 impl SqliteStore {
@@ -224,7 +226,12 @@ impl Inner {
 
     fn leased<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Failure>) -> Result<T, Failure> {
         match self.taken().as_mut() {
-            Some(taken) => work(&mut taken.conn),
+            Some(taken) => {
+                let done = work(&mut taken.conn)?;
+                // What was written to a file that has lost its name is lost with this process.
+                open::same(&self.path, taken.file)?;
+                Ok(done)
+            }
             None => Err(StoreError::LeaseLost { reason: "this process does not hold it".into() }.into()),
         }
     }
@@ -265,6 +272,7 @@ impl Inner {
             return Ok(lease);
         }
         let mut conn = self.founded()?;
+        let file = open::identity(&self.path)?;
         let lease = match lease::take(&mut conn, holder)? {
             Ok(lease) => lease,
             Err(held) => return Ok(Err(held)),
@@ -274,7 +282,7 @@ impl Inner {
             let _ = lease::free(&conn, lease.token);
             return Err(failure);
         }
-        *taken = Some(Taken { conn, token: lease.token });
+        *taken = Some(Taken { conn, token: lease.token, file });
         Ok(Ok(lease))
     }
 }

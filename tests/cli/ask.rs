@@ -3,7 +3,7 @@
 use crate::sandbox::{Run, Sandbox, free_port, get};
 
 /// Whether `script` is missing, which makes terminals.
-fn no_terminal() -> bool {
+pub fn no_terminal() -> bool {
     let missing = std::process::Command::new("script").arg("--version").output().is_err();
     if missing {
         crate::support::skipped("asking at a terminal", "there is no `script` of util-linux");
@@ -12,7 +12,7 @@ fn no_terminal() -> bool {
 }
 
 /// norn at a terminal of its own, whose keys are its standard input.
-fn at_terminal(sandbox: &Sandbox, arguments: &str) -> Run {
+pub fn at_terminal(sandbox: &Sandbox, arguments: &str) -> Run {
     let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_norn"));
     sandbox.program("script").arg("-qefc").arg(command).arg("/dev/null").env("TERM", "xterm")
 }

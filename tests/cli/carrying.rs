@@ -242,7 +242,7 @@ fn what_cannot_be_moved_is_told_and_stays() {
         "../notes.txt",
         "../taken.db",
         ".",
-        "postgres://db/norn",
+        "mysql://db/norn",
     ] {
         refused(&sandbox, &mut story, &format!("state migrate --to {to}"));
     }

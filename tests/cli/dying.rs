@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use crate::sandbox::{Sandbox, free_port, get};
 
 /// An app whose build, test and migration wait at the file `hold-<step>`, if it is there.
-fn held(port: u16) -> Sandbox {
+pub fn held(port: u16) -> Sandbox {
     let sandbox = Sandbox::hello(port);
     let hold = |step: &str| {
         let gate = sandbox.folder().join(format!("hold-{step}"));
@@ -23,17 +23,17 @@ fn held(port: u16) -> Sandbox {
     sandbox
 }
 
-fn hold(sandbox: &Sandbox, step: &str) {
+pub fn hold(sandbox: &Sandbox, step: &str) {
     sandbox.write(&format!("../hold-{step}"), "");
 }
 
-fn release(sandbox: &Sandbox, step: &str) {
+pub fn release(sandbox: &Sandbox, step: &str) {
     std::fs::remove_file(sandbox.path(&format!("../hold-{step}"))).expect("it is held");
 }
 
 /// Nothing of norn is left but the supervisor and its replica.
 #[track_caller]
-fn only_the_app_runs(sandbox: &Sandbox, apps: usize) {
+pub fn only_the_app_runs(sandbox: &Sandbox, apps: usize) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {
         let running = sandbox.processes();
@@ -97,49 +97,6 @@ fn a_killed_apply_whose_app_starts_is_gone_on_with() {
     assert_eq!(get(port, "/").as_deref(), Ok("two"));
     only_the_app_runs(&sandbox, 1);
     sandbox.norn("plan --detailed-exitcode").exits(0);
-}
-
-#[test]
-fn one_ctrl_c_finishes_the_running_step() {
-    let port = free_port();
-    let sandbox = held(port);
-    hold(&sandbox, "build");
-    let applying = sandbox.norn("apply --yes -v").start();
-    applying.until("reached build");
-    applying.signal_group(Signal::INT);
-    applying.until("stopping");
-    release(&sandbox, "build");
-    let ran = applying.end();
-    assert_eq!(ran.code, Some(130), "{}", ran.all());
-    ran.says("build: done").says("Cancelled: ").says("norn apply");
-    assert!(!ran.err.contains("test: started"), "{}", ran.all());
-    assert!(get(port, "/").is_err());
-    only_the_app_runs(&sandbox, 0);
-    sandbox.norn("apply --yes").ok();
-    assert_eq!(get(port, "/").as_deref(), Ok("one"));
-}
-
-#[test]
-fn a_second_signal_ends_the_running_step() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let port = free_port();
-        let sandbox = held(port);
-        hold(&sandbox, "test");
-        let applying = sandbox.norn("apply --yes -v --json").start();
-        applying.until("reached test");
-        applying.signal(signal);
-        applying.until("stopping");
-        applying.signal(signal);
-        let ran = applying.end();
-        assert_eq!(ran.code, Some(130), "{}", ran.all());
-        ran.says("cancelling").prints(r#""result":"cancelled""#);
-        only_the_app_runs(&sandbox, 0);
-        release(&sandbox, "test");
-        let plan = sandbox.norn("plan --json").ok().json();
-        assert_eq!(plan["changes"], 1, "forge is done, the deploy is not: {plan:#}");
-        sandbox.norn("apply --yes").ok();
-        assert_eq!(get(port, "/").as_deref(), Ok("one"));
-    }
 }
 
 #[test]

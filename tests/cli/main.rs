@@ -2,6 +2,7 @@
 
 mod apply;
 mod ask;
+mod cancel;
 mod carrying;
 mod ci;
 mod dying;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::dying::{held, hold, only_the_app_runs, release};
 use crate::sandbox::{Sandbox, free_port, get};
 
 #[test]
@@ -166,6 +167,24 @@ fn a_port_below_1024_needs_the_right() {
     let refused = user.norn(&sandbox, "apply --yes").run();
     assert_ne!(refused.code, Some(0), "{}", refused.all());
     refused.says("81").says("1024");
+}
+
+#[test]
+fn a_state_that_is_removed_under_an_apply_is_no_success() {
+    let port = free_port();
+    let sandbox = held(port);
+    hold(&sandbox, "build");
+    let applying = sandbox.norn("apply --yes -v").start();
+    applying.until("reached build");
+    fs::remove_file(sandbox.path(".norn/state.db")).expect("it is there");
+    release(&sandbox, "build");
+    let ran = applying.end();
+    assert!(matches!(ran.code, Some(1 | 3)), "{}", ran.all());
+    ran.says("state.db").says("was removed while it was in use");
+    only_the_app_runs(&sandbox, 0);
+    assert!(get(port, "/").is_err(), "nothing went live");
+    sandbox.norn("apply --yes").ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod apply;
 #[path = "../support/chance.rs"]
 mod chance;
 mod child;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod git_server;
 mod local;
 mod postgres_connect;

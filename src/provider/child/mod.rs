@@ -30,6 +30,7 @@ use uuid::Uuid;
 use super::machine;
 use super::supervise::protocol::Command;
 use super::tree;
+use crate::failpoint;
 use crate::scrub::Scrub;
 use crate::state::lock::ProcessIdentity;
 
@@ -173,9 +174,13 @@ where
     let mut guarded = Guarded::spawn(task, leash)?;
     let mut writer = Writer::new(log, task.log, &leash.scrub);
     let ending = async {
+        let talk = |act| failpoint::talk(act, task.log).map_err(ChildError::Guard);
+        talk("guard holds")?;
         let identities = guarded.held(task, leash).await?;
         record(identities).await.map_err(ChildError::NotRecorded)?;
-        guarded.watch(task, leash, &mut writer, &mut on_line).await
+        let ending = guarded.watch(task, leash, &mut writer, &mut on_line).await;
+        talk("guard ended")?;
+        ending
     };
     let ending = ending.await;
     guarded.close().await;

@@ -19,6 +19,8 @@ use std::str::FromStr;
 
 use tempfile::TempDir;
 
+use crate::failpoint;
+
 pub use clone::clone;
 pub use git::{Git, GitError, resolve};
 pub use location::UrlError;
@@ -128,7 +130,9 @@ impl Staging {
 
     /// Gives it its name.
     fn finish(self) -> io::Result<()> {
+        failpoint::before("finish the copy", &self.dest)?;
         fs::rename(self.folder.path(), &self.dest)?;
+        failpoint::after("finish the copy", &self.dest)?;
         // It is not there under its first name any more, so there is nothing to remove.
         let _ = self.folder.keep();
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -17,6 +17,7 @@ use super::record::Record;
 use super::server::ended;
 use super::sweep::{self, Reach};
 use super::wire::Channel;
+use crate::failpoint;
 use crate::provider::machine;
 use crate::spec::name::AppName;
 use crate::state::lock::ProcessIdentity;
@@ -352,9 +353,15 @@ impl Home {
         let mut channel = Channel::new(stream);
         let mut moved = false;
         let lost = |moved| RollError::Lost { moved };
+        let talk = |act, moved| failpoint::talk(act, Path::new(app.as_str())).map_err(|_| lost(moved));
+        talk("order to the supervisor of", moved)?;
         channel.send(&Envelope::new(order)).await.map_err(|_| lost(moved))?;
+        talk("order sent to the supervisor of", moved)?;
         loop {
             let report = channel.receive::<Report>().await.map_err(|_| lost(moved))?.ok_or(lost(moved))?;
+            if let Some(point) = point(&report) {
+                talk(point, matches!(report, Report::Moved) || moved)?;
+            }
             match report {
                 Report::Done { cut } => return Ok(Done { cut }),
                 Report::Failed(failure) => return Err(RollError::Failed(Box::new(failure))),
@@ -433,6 +440,22 @@ impl Home {
 
     pub(super) fn other_machine(&self, app: &AppName, place: &Place, who: String) -> RollError {
         RollError::OtherMachine { app: app.clone(), who, record: place.record(Seat::Office) }
+    }
+}
+
+/// The failpoint of a report that every order has as often.
+fn point(report: &Report) -> Option<&'static str> {
+    match report {
+        Report::Started { .. } => Some("replica started by the supervisor of"),
+        Report::Healthy { .. } => Some("replica healthy, says the supervisor of"),
+        Report::Moved => Some("traffic moved, says the supervisor of"),
+        Report::Done { .. } => Some("order done, says the supervisor of"),
+        Report::Waiting { .. }
+        | Report::Draining { .. }
+        | Report::Failed(_)
+        | Report::Refused(_)
+        | Report::Status(_)
+        | Report::Known { .. } => None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::client::{Home, Observation, RollError};
 use super::place::{Seat, private_folder};
 use super::protocol::Report;
+use crate::failpoint;
 use crate::spec::name::AppName;
 
 impl Home {
@@ -24,7 +25,9 @@ impl Home {
         private_folder(&self.run)?;
         let temporary = self.word(app).with_extension("was.new");
         fs::write(&temporary, origin.as_str())?;
-        fs::rename(temporary, self.word(app))
+        failpoint::before("remember the former name", &self.word(app))?;
+        fs::rename(temporary, self.word(app))?;
+        failpoint::after("remember the former name", &self.word(app))
     }
 
     /// The former name of an app, while something may run under it.
@@ -43,6 +46,25 @@ impl Home {
                 Observation::Running(status)
             }
             other => other,
+        }
+    }
+
+    /// Ends a rename whose order was not heard to its end: once the app has a supervisor of its own,
+    /// nothing is left under the former name, and that name is forgotten.
+    ///
+    /// # Errors
+    /// [`RollError::Refused`] while the former supervisor still drains.
+    pub async fn finish_rename(&self, app: &AppName, fence: u64) -> Result<(), RollError> {
+        if self.former(app).is_none() {
+            return Ok(());
+        }
+        match self.look(app).await.0 {
+            Observation::Running(_) => self.leave_former(app, fence, |_| {}).await,
+            Observation::Absent
+            | Observation::Unsupervised { .. }
+            | Observation::Rebooted
+            | Observation::OtherMachine { .. }
+            | Observation::Silent { .. } => Ok(()),
         }
     }
 
@@ -80,8 +102,12 @@ impl Home {
     ) -> Result<(), RollError> {
         let Some(former) = self.former(app) else { return Ok(()) };
         self.stop_own(&former, fence, on_report).await?;
-        fs::remove_file(self.word(app))
-            .map_err(|error| RollError::NotStarted { app: app.clone(), why: self.unusable(&error) })
+        let forget = || {
+            failpoint::before("forget the former name", &self.word(app))?;
+            fs::remove_file(self.word(app))?;
+            failpoint::after("forget the former name", &self.word(app))
+        };
+        forget().map_err(|error| RollError::NotStarted { app: app.clone(), why: self.unusable(&error) })
     }
 
     fn word(&self, app: &AppName) -> PathBuf {

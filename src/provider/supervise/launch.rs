@@ -2,19 +2,21 @@
 //!
 //! The copy lets norn be replaced while supervisors run, and its folder says what runs.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::logs;
 use super::place::{Place, Seat, private_folder};
+use crate::failpoint;
 use crate::spec::name::AppName;
 
 /// How long a supervisor may take until it listens.
@@ -52,6 +54,8 @@ pub async fn start(launch: &Launch<'_>, place: &Place) -> Result<(), String> {
     let output = output.map_err(|error| format!("{}: {error}", log.display()))?;
     let from = logs::length(&log);
     let end = Instant::now() + START;
+    let talk = |act| failpoint::talk(act, Path::new(place.app().as_str())).map_err(|error| error.to_string());
+    talk("start the supervisor of")?;
     let mut child = loop {
         match spawn(launch, place, &output) {
             // Another thread that forked while the copy was written holds it open until it execs.
@@ -62,9 +66,10 @@ pub async fn start(launch: &Launch<'_>, place: &Place) -> Result<(), String> {
             Ok(child) => break child,
         }
     };
+    talk("started the supervisor of")?;
     loop {
         if place.connect(launch.seat).await.is_ok() {
-            return Ok(());
+            return talk("reached the supervisor of");
         }
         let ended = child.try_wait().map_err(|error| error.to_string())?;
         let why = match ended {
@@ -128,11 +133,22 @@ fn copy_now(executable: &Path, digest: &str, bin: &Path) -> io::Result<PathBuf> 
         return Ok(target);
     }
     private_folder(&folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(&folder)?;
-    io::copy(&mut File::open(executable)?, temporary.as_file_mut())?;
-    temporary.as_file().sync_all()?;
-    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o700))?;
+    // One copies, and the others find it done; so there is never more than one copy in the making.
+    let turn = File::open(&folder)?;
+    flock(&turn, FlockOperation::LockExclusive)?;
+    if target.exists() {
+        return Ok(target);
+    }
+    let temporary = folder.join(".norn.part");
+    let mut copy = OpenOptions::new();
+    copy.write(true).create(true).truncate(true).mode(0o700);
+    let mut copy = copy.open(&temporary)?;
+    io::copy(&mut File::open(executable)?, &mut copy)?;
+    copy.sync_all()?;
     // Closed before it has its name: a file open for writing cannot be executed.
-    temporary.into_temp_path().persist(&target).map_err(|error| error.error)?;
+    drop(copy);
+    failpoint::before("copy", &target)?;
+    fs::rename(temporary, &target)?;
+    failpoint::after("copy", &target)?;
     Ok(target)
 }

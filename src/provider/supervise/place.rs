@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::failpoint;
 use crate::spec::name::AppName;
 
 /// The variable every replica carries: the path of its supervisor's socket.
@@ -83,6 +84,7 @@ impl Place {
     /// Removes the seat's socket and record; absent is fine.
     pub fn clear(&self, seat: Seat) -> io::Result<()> {
         for path in [self.reach(&self.name(seat, "sock")), self.record(seat)] {
+            failpoint::before("clear", &self.record(seat))?;
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

@@ -159,7 +159,9 @@ impl Connecting<'_> {
         match timeout(limit, config.connect(self.tls.clone())).await {
             Ok(Ok((client, connection))) => {
                 // Its end is told to whoever waits for an answer.
-                tokio::spawn(async move { drop(connection.await) });
+                let _task = tokio::spawn(async move { drop(connection.await) });
+                #[cfg(feature = "failpoints")]
+                severed::open(_task.abort_handle());
                 Ok(client)
             }
             Ok(Err(error)) => Err(error::classify(&error, self.url, host, open)),
@@ -229,6 +231,26 @@ fn share(end: Instant, parts: usize) -> Instant {
     let now = Instant::now();
     let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
     now + end.saturating_duration_since(now) / parts
+}
+
+/// Connections that a test can cut.
+#[cfg(feature = "failpoints")]
+pub mod severed {
+    use std::sync::{Mutex, PoisonError};
+
+    use tokio::task::AbortHandle;
+
+    static OPEN: Mutex<Vec<AbortHandle>> = Mutex::new(Vec::new());
+
+    pub fn open(connection: AbortHandle) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+
+    /// Ends every connection of this process, whatever is under way on it.
+    pub fn all() {
+        let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
+        open.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// Asks the system for the addresses of a host.

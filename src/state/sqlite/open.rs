@@ -98,6 +98,27 @@ fn create(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// What tells a file from every other that had its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+pub fn identity(path: &Path) -> Result<Identity, Failure> {
+    let file = fs::metadata(path)?;
+    Ok(Identity { device: file.dev(), inode: file.ino() })
+}
+
+/// Fails unless the path still leads to that file: SQLite goes on in one that lost its name.
+pub fn same(path: &Path, file: Identity) -> Result<(), Failure> {
+    match identity(path) {
+        Ok(now) if now == file => Ok(()),
+        Ok(_) => Err(Failure::Data("its file was replaced while it was in use".into())),
+        Err(_) => Err(Failure::Data("its file was removed while it was in use".into())),
+    }
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }

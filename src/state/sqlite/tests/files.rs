@@ -206,3 +206,28 @@ async fn a_full_disk_is_told_and_what_was_written_stays() {
     assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
     assert!(!shop(&folder).snapshot().await.expect("it is readable").exists);
 }
+
+#[tokio::test]
+async fn a_file_that_lost_its_name_is_not_written_in_silence() {
+    type Loss = fn(&Folder);
+    let removed: Loss = |folder| fs::remove_file(folder.path()).expect("it is there");
+    let replaced: Loss = |folder| {
+        let copy = folder.path().with_extension("copy");
+        fs::copy(folder.path(), &copy).expect("it is readable");
+        fs::rename(copy, folder.path()).expect("its folder is writable");
+    };
+    for (lose, word) in [(removed, "removed"), (replaced, "replaced")] {
+        let folder = Folder::new();
+        let store = shop(&folder);
+        let lease = store.lock(&holder("r1"), Duration::ZERO).await.expect("nobody holds the lease");
+        store.write(&lease, &[put("web", 1)]).await.expect("the lease is current");
+        lose(&folder);
+        let write = store.write(&lease, &[put("web", 2)]).await.expect_err("nobody will find it");
+        let renew = store.renew(&lease).await.expect_err("nobody will find it");
+        for error in [write, renew] {
+            let text = error.to_string();
+            assert!(text.contains("state.db") && text.contains(word), "{text}");
+        }
+        store.unlock(&lease).await.expect("there is nothing more to lose");
+    }
+}
