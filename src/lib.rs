@@ -5,6 +5,8 @@ pub mod apply;
 pub mod cli;
 pub mod desired;
 pub mod failpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod plan;
 pub mod provider;
 pub mod render;

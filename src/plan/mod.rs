@@ -9,6 +9,8 @@ pub mod diff;
 mod drift;
 mod facts;
 mod forge;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod known;
 mod operation;
 mod release;

@@ -10,6 +10,7 @@
 
 mod case;
 mod laws;
+mod made;
 mod resume;
 mod world;
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
+use super::words;
 use crate::spec::problem::{Label, Problem, Severity};
 use crate::spec::source::{SourceFile, Sources, Span};
 
@@ -210,9 +211,12 @@ struct View {
 
 impl View {
     fn of(problem: &Problem, sources: &Sources) -> Self {
-        let mut help: Vec<String> = problem.help.iter().cloned().collect();
+        let mut problem = problem.clone();
+        problem.message = visible(&problem.message);
+        problem.labels.iter_mut().for_each(|label| label.text = visible(&label.text));
+        let mut help: Vec<String> = problem.help.iter().map(|help| visible(help)).collect();
         let Some(first) = problem.labels.first() else {
-            return Self { problem: problem.clone(), source: None, labels: Vec::new(), help: help.pop() };
+            return Self { problem, source: None, labels: Vec::new(), help: help.pop() };
         };
         let file = sources.get(first.span.file);
         let (here, elsewhere): (Vec<&Label>, Vec<&Label>) =
@@ -230,13 +234,26 @@ impl View {
             }
             None => window(file, sources, &here),
         };
-        Self {
-            problem: problem.clone(),
-            source: Some(source),
-            labels,
-            help: (!help.is_empty()).then(|| help.join("\n")),
-        }
+        let help = (!help.is_empty()).then(|| help.join("\n"));
+        Self { source: Some(source), labels, help, problem }
     }
+}
+
+/// A text of lines that cannot steer a terminal.
+fn visible(text: &str) -> String {
+    text.split('\n').map(words::visible).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for a part of a file: as many bytes, so that places in it hold.
+fn still(text: &str) -> String {
+    let still = |(at, c): (usize, char)| match c {
+        '\n' | '\t' => c,
+        '\r' if text[at + 1..].starts_with('\n') => c,
+        c if !c.is_control() => c,
+        c if c.len_utf8() == 1 => ' ',
+        _ => '\u{a0}',
+    };
+    text.char_indices().map(still).collect()
 }
 
 /// The part of a file that a problem is about, so that a thousand problems do not cost a thousand
@@ -285,7 +302,7 @@ fn window(file: &SourceFile, sources: &Sources, labels: &[&Label]) -> (Excerpt, 
         LabeledSpan::new(text, label.span.start - from, label.span.len)
     });
     let labels = labels.collect();
-    (Excerpt { name: file.path.clone(), text: text[from..to].to_owned(), line: line - 1, column: 0 }, labels)
+    (Excerpt { name: file.path.clone(), text: still(&text[from..to]), line: line - 1, column: 0 }, labels)
 }
 
 /// The part of an overlong line around a place, with the place in it.
@@ -298,8 +315,7 @@ fn cut_long_line(text: &str, span: Span) -> Option<(String, usize, usize)> {
     }
     let back = (from..=start).rev().filter(|at| text.is_char_boundary(*at)).take(40).last().unwrap_or(start);
     let ahead = (start..=to).filter(|at| text.is_char_boundary(*at)).take(80).last().unwrap_or(start);
-    let part: String = text[back..ahead].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Some((part, start - back, span.len.min(ahead - start)))
+    Some((still(&text[back..ahead]).replace('\t', " "), start - back, span.len.min(ahead - start)))
 }
 
 impl fmt::Display for View {

@@ -7,6 +7,8 @@
 
 mod check;
 mod cycle;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod init;
 pub mod load;
 mod mend;
@@ -21,8 +23,6 @@ pub mod schema;
 pub mod shape;
 pub mod source;
 mod syntax;
-#[cfg(test)]
-mod tests;
 pub mod value;
 mod words;
 pub mod yaml;

@@ -72,11 +72,15 @@ pub fn near_miss<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) ->
 
 fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>, slips: usize) -> Option<&'a str> {
     let folded = fold(written);
+    let length = folded.chars().count();
     // One letter of two says nothing.
-    let slips = slips.min(folded.chars().count() / 2);
+    let slips = slips.min(length / 2);
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&folded, &fold(name)), name))
+        .map(|name| (name, fold(name)))
+        // Comparing takes time as both are long, and what is much longer is another word anyway.
+        .filter(|(_, other)| other.chars().count().abs_diff(length) <= slips)
+        .map(|(name, other)| (strsim::damerau_levenshtein(&folded, &other), name))
         .filter(|(distance, _)| *distance <= slips)
         .min()
         .map(|(_, name)| name)

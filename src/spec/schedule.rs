@@ -1,11 +1,14 @@
 //! When a cron app runs: cron expressions that every scheduler knows, and time zones.
 
+use croner::parser::{CronParser, Seconds, Year};
+
 use super::problem::did_you_mean;
 use super::value::Complaint;
 
+const HELP: &str =
+    "write minute, hour, day of month, month and day of week, such as \"0 6 * * 1-5\", or @daily";
+
 pub fn read_cron(text: &str) -> Result<(), Complaint> {
-    const HELP: &str =
-        "write minute, hour, day of month, month and day of week, such as \"0 6 * * 1-5\", or @daily";
     const NAMES: [&str; 7] =
         ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"];
     if text.starts_with('@') {
@@ -50,11 +53,11 @@ pub fn read_cron(text: &str) -> Result<(), Complaint> {
             HELP,
         ));
     }
-    let parser = croner::parser::CronParser::builder()
-        .seconds(croner::parser::Seconds::Disallowed)
-        .year(croner::parser::Year::Disallowed)
-        .build();
-    let cron = parser.parse(text).map_err(|_| {
+    let parser = parser();
+    // The parser takes `,` for a field of no values, and looks for its time until the end of days.
+    let whole = text.split_ascii_whitespace().all(|field| field.split(',').all(|value| !value.is_empty()));
+    let cron = whole.then(|| parser.parse(text).ok()).flatten();
+    let cron = cron.ok_or_else(|| {
         Complaint::new(format!("`{text}` is no cron expression: {}", wrong_field(&parser, text)), HELP)
     })?;
     // A 31 February parses, but no such day comes.
@@ -68,8 +71,13 @@ pub fn read_cron(text: &str) -> Result<(), Complaint> {
     })
 }
 
+/// Five fields, from the minute to the day of week.
+pub(super) fn parser() -> CronParser {
+    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build()
+}
+
 /// Which field of a cron expression is wrong.
-fn wrong_field(parser: &croner::parser::CronParser, text: &str) -> String {
+fn wrong_field(parser: &CronParser, text: &str) -> String {
     const FIELDS: [(&str, &str); 5] = [
         ("minute", "0 to 59"),
         ("hour", "0 to 23"),
@@ -80,7 +88,8 @@ fn wrong_field(parser: &croner::parser::CronParser, text: &str) -> String {
     for (index, (field, (name, range))) in text.split_ascii_whitespace().zip(FIELDS).enumerate() {
         let mut alone = ["*"; 5];
         alone[index] = field;
-        if parser.parse(&alone.join(" ")).is_err() {
+        let empty = field.split(',').any(str::is_empty);
+        if empty || parser.parse(&alone.join(" ")).is_err() {
             return format!("the {name} is {range}, not `{field}`");
         }
     }
@@ -124,10 +133,17 @@ mod tests {
             "0 0 31 2 *",
             "@reboot",
             "0 25 * * *",
+            "0 , * * *",
             "0 0 * * 5L",
         ] {
             assert!(read_cron(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_field_without_a_value_is_no_field() {
+        let complaint = read_cron("0 1,,2 * * *").unwrap_err();
+        assert!(complaint.message.ends_with("the hour is 0 to 23, not `1,,2`"), "{complaint}");
     }
 
     #[test]

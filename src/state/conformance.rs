@@ -3,6 +3,7 @@
 //!
 //! A store's own tests call [`conformance!`] with an expression that makes a fresh [`Backend`].
 
+pub mod chance;
 mod dumps;
 mod leases;
 mod plans;

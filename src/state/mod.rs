@@ -12,6 +12,8 @@ pub mod dump;
 #[cfg(feature = "failpoints")]
 pub mod faulty;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod lock;
 pub mod postgres;
 pub mod record;

@@ -15,7 +15,7 @@ mod row;
 mod schema;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::io;

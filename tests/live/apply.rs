@@ -1,5 +1,6 @@
 //! `norn apply` from spec to running app, as users run it.
 
+mod chance;
 mod crash;
 mod git;
 mod load;

@@ -1,6 +1,8 @@
 //! norn against the real thing. A test whose component is missing prints SKIPPED and why.
 
 mod apply;
+#[path = "../support/chance.rs"]
+mod chance;
 mod child;
 #[cfg(feature = "failpoints")]
 mod crash;

@@ -1,165 +1,164 @@
-//! What holds for every plan, on specs made by chance.
+//! What holds for every plan, whatever the specs, the state and what is found.
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::case::read;
+use super::made::{for_all, situation, spec, undisturbed};
 use super::world::World;
+use crate::address::Kind;
 use crate::desired::Desired;
-use crate::plan::{Action, Facts, Operation, Options, Plan, plan};
+use crate::plan::select::Selector;
+use crate::plan::{Action, Facts, Operation, Options, Plan, Selection, plan};
+use crate::render;
+use crate::state::{Scope, Snapshot};
 
-/// A small generator of numbers (SplitMix64): the same seed gives the same specs.
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % n as u64).expect("it is below a usize")
-    }
-
-    pub fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
-        }
-    }
+fn planned(desired: &Desired, stored: &Snapshot, facts: &Facts) -> Plan {
+    plan(desired, stored, facts, &Options::default())
 }
 
-const NAMES: [&str; 6] = ["api", "mail", "shop", "web", "wiki", "work"];
-
-/// The apps of a spec by chance. `was` names come from apps that are not in it.
-pub fn apps(chance: &mut Chance) -> Vec<(String, String)> {
-    let mut names: Vec<&str> = NAMES.into_iter().filter(|_| chance.below(3) > 0).collect();
-    if names.is_empty() {
-        names.push("web");
-    }
-    let gone: Vec<&str> = NAMES.into_iter().filter(|name| !names.contains(name)).collect();
-    let heir = chance.below(names.len());
-    let mut ports: Vec<usize> = (8080..8090).collect();
-    chance.shuffle(&mut ports);
-    let mut out = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        let mut text = String::new();
-        let mut line = |field: String| text += &format!("    {field}\n");
-        line(format!("path: ./{}", chance.one(&["a", "b"])));
-        line(format!("command: {}", chance.one(&["./run", "./run --fast", "[./run, --exec]"])));
-        if chance.below(2) == 0 {
-            line("role: webserver".into());
-            line(format!("port: {}", ports[index]));
-            let front = chance.one(&["front: false", "front: true", "front: {bind: 0.0.0.0}"]);
-            line(front.into());
-            let most = if front == "front: false" { 2 } else { 3 };
-            line(format!("replicas: {}", chance.below(most)));
-        } else {
-            line("role: worker".into());
-            line(format!("replicas: {}", chance.below(3)));
-        }
-        line(format!("protected: {}", chance.one(&["true", "false"])));
-        line(format!("build: {{command: {}}}", chance.one(&["make", "make all"])));
-        line(format!("env: {{LOG: {}, TOKEN: \"${{TOKEN}}\"}}", chance.one(&["info", "debug"])));
-        // Only what stands before an app, so that there are no loops.
-        if index > 0 && chance.below(2) == 0 {
-            line(format!("dependsOn: [{}]", names[chance.below(index)]));
-        }
-        if index == heir && !gone.is_empty() && chance.below(2) == 0 {
-            line(format!("was: [{}]", gone[0]));
-        }
-        out.push(((*name).to_owned(), text));
-    }
-    out
+/// Everything that is shown of a plan.
+fn shown(plan: &Plan) -> String {
+    let scope = Scope { project: "shop".parse().expect("a project"), stage: None };
+    let header =
+        render::plan::Header { scope: &scope, state: ".norn/state.db".into(), resources: 0, saved: None };
+    let json = serde_json::to_string(&render::plan_json::document(&header, plan)).expect("it has text keys");
+    [render::plan::human(&header, plan, false), json, render::markdown::plan(&header, plan)].join("\n")
 }
 
-pub fn desired(apps: &[(String, String)], token: &str) -> Desired {
-    let mut text = "version: 1\nproject: shop\napps:\n".to_owned();
-    for (name, app) in apps {
-        text += &format!("  {name}:\n{app}");
-    }
-    let files = BTreeMap::from([("infraspec.yaml".to_owned(), text.clone())]);
-    let env = BTreeMap::from([("TOKEN".to_owned(), token.to_owned())]);
-    read(&files, None, &env).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
-}
-
-pub fn of(world: &World, desired: &Desired) -> Plan {
-    let facts: Facts = world.facts(desired, "");
-    plan(desired, &world.snapshot, &facts, &Options::default())
-}
-
-/// What waits comes after what it waits for.
+/// What waits comes after what it waits for, and both are steps that are taken.
 fn in_order(operations: &[Operation]) {
     for (index, operation) in operations.iter().enumerate() {
+        let address = &operation.address;
         for wait in &operation.waits {
             let other = operations.iter().position(|other| other.address == wait.of);
-            let other = other.unwrap_or_else(|| panic!("{} waits for nothing", operation.address));
-            assert!(other < index, "{} stands before {}", operation.address, wait.of);
+            let other = other.unwrap_or_else(|| panic!("{address} waits for nothing"));
+            assert!(other < index, "{address} stands before {}", wait.of);
+            let has =
+                |operation: &Operation, step| operation.steps.iter().any(|planned| planned.step == step);
+            assert!(has(operation, wait.step), "{address} has no {:?}", wait.step);
+            assert!(wait.until.is_none_or(|until| has(&operations[other], until)), "{address}: {wait:?}");
         }
     }
 }
 
 #[test]
-fn plans_are_stable_ordered_and_final() {
-    for seed in 0..150 {
-        let mut chance = Chance(seed);
-        let old = desired(&apps(&mut chance), "one");
-        let mut world = World::default();
-        let first = of(&world, &old);
-        in_order(&first.operations);
-        world.walk(&first.operations, &old);
-        assert!(of(&world, &old).is_empty(), "seed {seed}: applied, and there is more to do");
-
-        let mut wanted = apps(&mut chance);
-        let new = desired(&wanted, chance.one(&["one", "two"]));
-        let mut second = of(&world, &new);
-        in_order(&second.operations);
-
-        chance.shuffle(&mut wanted);
-        let mut shuffled = desired(&wanted, "two");
-        shuffled.values = new.values.clone();
-        assert_eq!(second, of(&world, &shuffled), "seed {seed}: the order in the spec changes the plan");
-
+fn what_is_applied_leaves_nothing_to_do() {
+    for_all(200, situation(), |situation| {
+        let wanted = situation.wanted.desired();
+        let (mut world, _, facts) = situation.world();
+        let facts = world.facts(&wanted, &facts);
+        world.settle(&facts);
+        let mut plan = planned(&wanted, &world.snapshot, &facts);
+        in_order(&plan.operations);
         // What is blocked is for the user to mend; the rest is done, and then is as wanted.
-        let blocked: Vec<_> = second.blocked().map(|operation| operation.address.name.clone()).collect();
-        second.operations.retain(|operation| !blocked.contains(&operation.address.name));
-        world.walk(&second.operations, &new);
-        let rest = of(&world, &new);
-        assert!(
-            rest.operations.iter().all(|operation| blocked.contains(&operation.address.name)),
-            "seed {seed}: applied, and there is more to do: {:?}",
-            rest.operations
-        );
-    }
+        let blocked: Vec<_> = plan.blocked().map(|operation| operation.address.name.clone()).collect();
+        plan.operations.retain(|operation| !blocked.contains(&operation.address.name));
+        world.walk(&plan.operations, &wanted);
+        let facts = world.facts(&wanted, &situation.lasting(&wanted));
+        let mut rest = planned(&wanted, &world.snapshot, &facts);
+        rest.operations.retain(|operation| !blocked.contains(&operation.address.name));
+        prop_assert!(rest.is_empty(), "there is more to do: {:#?}", rest.operations);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_same_is_planned_whatever_the_order() {
+    let order = prop::collection::vec(any::<prop::sample::Index>(), 1..30);
+    for_all(200, (situation(), order), |(situation, order)| {
+        let wanted = situation.wanted.desired();
+        let (mut world, _, facts) = situation.world();
+        let facts = world.facts(&wanted, &facts);
+        world.settle(&facts);
+        let first = planned(&wanted, &world.snapshot, &facts);
+        prop_assert_eq!(shown(&first), shown(&planned(&wanted, &world.snapshot, &facts)));
+        let mut order = order.iter().cycle();
+        let mut next = |below: usize| order.next().expect("it has no end").index(below);
+        let shuffled = situation.wanted.shuffled(&mut next).desired();
+        let second = planned(&shuffled, &world.snapshot, &facts);
+        prop_assert_eq!(shown(&first), shown(&second));
+        prop_assert_eq!(first, second);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_part_of_a_plan_is_in_the_whole_plan() {
+    let selector = || {
+        let names = ["api", "mail/", "forge/shop", "deploy/shop", "web", "forge/web", "deploy/work", "work"];
+        select(names.to_vec()).prop_map(|name| name.trim_end_matches('/').parse().expect("a selector"))
+    };
+    let some = || prop::collection::vec(selector(), 0..3);
+    for_all(200, (situation(), some(), some()), |(situation, targets, excluded)| {
+        let wanted = situation.wanted.desired();
+        let (mut world, _, facts) = situation.world();
+        let facts = world.facts(&wanted, &facts);
+        world.settle(&facts);
+        let whole = planned(&wanted, &world.snapshot, &facts);
+        let selection = Selection { targets, excluded };
+        let options = Options { selection: selection.clone(), ..Options::default() };
+        let part = plan(&wanted, &world.snapshot, &facts, &options);
+        in_order(&part.operations);
+        let has = |plan: &Plan, operation: &Operation| {
+            plan.operations.iter().any(|other| other.address == operation.address)
+        };
+        for operation in &part.operations {
+            // What a deploy that is left out would have mended along with it.
+            let instead = operation.address.kind == Kind::Forge
+                && whole
+                    .operations
+                    .iter()
+                    .any(|o| o.address.name == operation.address.name && !has(&part, o));
+            prop_assert!(has(&whole, operation) || instead, "{} is new", operation.address);
+            let asked = |names: &[Selector]| names.iter().any(|s| *s.app() == operation.address.name);
+            prop_assert!(selection.targets.is_empty() || asked(&selection.targets));
+            prop_assert!(!selection.excludes(&operation.address));
+        }
+        for operation in &whole.operations {
+            let named = has(&part, operation) || part.left_out.contains(&operation.address);
+            prop_assert!(named, "nothing is said of {}", operation.address);
+        }
+        Ok(())
+    });
 }
 
 #[test]
 fn everything_is_destroyed_once() {
-    for seed in 0..60 {
-        let wanted = desired(&apps(&mut Chance(seed)), "one");
+    for_all(60, spec(), |spec| {
+        let wanted = spec.desired();
         let mut world = World::default();
-        let first = of(&world, &wanted);
-        world.walk(&first.operations, &wanted);
+        world.apply(&wanted, "");
+        prop_assert!(undisturbed(&world, &wanted).is_empty());
         let facts = world.facts(&wanted, "");
         let options = Options { destroy: true, ..Options::default() };
         let all = plan(&wanted, &world.snapshot, &facts, &options);
         in_order(&all.operations);
-        assert_eq!(all.operations.len(), wanted.apps.len(), "seed {seed}");
-        assert!(all.operations.iter().all(|operation| operation.action == Action::Teardown));
+        prop_assert_eq!(all.operations.len(), wanted.apps.len());
+        prop_assert!(all.operations.iter().all(|operation| operation.action == Action::Teardown));
         let protected = wanted.apps.values().filter(|app| app.protected).count();
-        assert_eq!(all.blocked().count(), protected, "seed {seed}");
+        prop_assert_eq!(all.blocked().count(), protected);
         world.walk(&all.operations, &wanted);
-        assert!(plan(&wanted, &world.snapshot, &facts, &options).is_empty(), "seed {seed}");
-    }
+        prop_assert!(plan(&wanted, &world.snapshot, &facts, &options).is_empty());
+        Ok(())
+    });
+}
+
+fn desired(apps: &[(String, String)]) -> Desired {
+    let apps: String = apps.iter().map(|(name, app)| format!("  {name}:\n{app}")).collect();
+    let text = format!("version: 1\nproject: shop\napps:\n{apps}");
+    read(&BTreeMap::from([("infraspec.yaml".to_owned(), text)]), None, &BTreeMap::new())
+        .expect("it is a spec")
 }
 
 /// A plan of `apps` apps with long definitions, in every output.
 #[test]
 fn a_comment_stays_below_what_github_takes() {
-    let scope = crate::state::Scope { project: "shop".parse().expect("a project"), stage: None };
-    let state = ".norn/state.db".into();
-    let header = crate::render::plan::Header { scope: &scope, state, resources: 0, saved: None };
+    let scope = Scope { project: "shop".parse().expect("a project"), stage: None };
+    let header =
+        render::plan::Header { scope: &scope, state: ".norn/state.db".into(), resources: 0, saved: None };
     for (apps, replicas, text) in [(1_000, 1, 5), (40, 2, 9_000), (1, 3, 400_000)] {
         let spec = |replicas: usize, text: &str| {
             let app = |n: usize| {
@@ -169,24 +168,24 @@ fn a_comment_stays_below_what_github_takes() {
                 );
                 (name, body)
             };
-            desired(&(0..apps).map(app).collect::<Vec<_>>(), "one")
+            desired(&(0..apps).map(app).collect::<Vec<_>>())
         };
         let old = spec(9, "");
         let mut world = World::default();
-        let first = of(&world, &old);
+        let first = undisturbed(&world, &old);
         world.walk(&first.operations, &old);
         let new = spec(replicas, &"<é`|@ ".repeat(text / 5));
         let mut facts = world.facts(&new, "");
         facts.running.values_mut().for_each(|running| *running = crate::plan::Running::Nothing);
         let all = plan(&new, &world.snapshot, &facts, &Options::default());
         assert_eq!(all.operations.len(), apps);
-        let comment = crate::render::markdown::plan(&header, &all);
+        let comment = render::markdown::plan(&header, &all);
         assert!(comment.len() < 65_000, "{apps} apps make {} bytes", comment.len());
         assert!(comment.starts_with(&format!("### norn plan: {apps} to update\n")));
         let cut = comment.contains("which the log of the plan shows");
         assert!(cut, "what does not fit is said, for {apps} apps:\n{}", &comment[..2_000.min(comment.len())]);
         assert_eq!(comment.matches("```diff").count(), comment.matches("</details>").count());
-        let human = crate::render::plan::human(&header, &all, false);
+        let human = render::plan::human(&header, &all, false);
         assert!(human.contains("app-0"), "the log shows all");
     }
 }

@@ -39,9 +39,12 @@ impl World {
     pub fn walk(&mut self, operations: &[Operation], desired: &Desired) {
         for operation in operations {
             let app = &operation.address.name;
+            // What was found is over: it runs as recorded.
+            self.serving.remove(app);
             match &operation.work {
                 Work::Forge(work) => {
                     if let Some(old) = &work.renamed_from {
+                        self.serving.remove(old);
                         self.rename(old, app);
                     }
                     let live = work.live.as_ref();

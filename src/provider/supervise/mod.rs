@@ -21,6 +21,8 @@ mod drain;
 mod fleet;
 mod former;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handover;
 mod journal;
 mod launch;

@@ -79,7 +79,8 @@ pub async fn serve(supervisor: Arc<Supervisor>, stream: UnixStream) {
     }
 }
 
-fn read(line: &[u8]) -> Result<Order, Refusal> {
+/// The order of a line.
+pub fn read(line: &[u8]) -> Result<Order, Refusal> {
     #[derive(Deserialize)]
     struct Version {
         protocol: u32,

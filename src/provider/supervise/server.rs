@@ -125,7 +125,8 @@ pub async fn run(options: Options) -> Result<(), SuperviseError> {
     Ok(())
 }
 
-async fn set_up(
+/// A supervisor in its place, without its loop; and the sockets that it is to listen on.
+pub async fn set_up(
     options: &Options,
 ) -> Result<(Arc<Supervisor>, mpsc::UnboundedReceiver<UnixListener>), SuperviseError> {
     let app = &options.app;

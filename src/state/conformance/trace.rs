@@ -130,7 +130,11 @@ impl Trace {
             expected.trim_matches('\n').lines().map(|line| line.strip_prefix("        ").unwrap_or(line));
         let mut expected = lines.collect::<Vec<_>>().join("\n");
         expected.truncate(expected.trim_end_matches([' ', '\n']).len());
-        assert_eq!(ordinal_tokens(self.0.trim_end()), expected);
+        assert_eq!(self.text(), expected);
+    }
+
+    pub fn text(&self) -> String {
+        ordinal_tokens(self.0.trim_end())
     }
 }
 
@@ -192,7 +196,7 @@ fn show(snapshot: &Snapshot) -> String {
         let protected = if record.protected { ", protected" } else { "" };
         push(
             &mut text,
-            format_args!("record {address}: {} digest {}{protected}", record.body, record.digest),
+            format_args!("record {address}: {} digest {}{protected}", sorted(&record.body), record.digest),
         );
     }
     for row in &snapshot.deployments {
@@ -210,7 +214,8 @@ fn show(snapshot: &Snapshot) -> String {
     for (app, row) in &snapshot.forges {
         let start = if row.started_at.is_some() { " started" } else { "" };
         let end = ending(row.finished_at, &row.error);
-        push(&mut text, format_args!("forge {app}: {} {}{start}{end}", row.status.as_str(), row.resources));
+        let resources = sorted(&row.resources);
+        push(&mut text, format_args!("forge {app}: {} {resources}{start}{end}", row.status.as_str()));
     }
     for run in &snapshot.runs {
         let Holder { who, process, reason, .. } = Holder { process: run.process.clone(), ..holder(&run.id) };
@@ -263,7 +268,8 @@ fn sorted(value: &serde_json::Value) -> serde_json::Value {
     value
 }
 
-fn ending(finished: Option<Timestamp>, error: &str) -> String {
+/// Whether a row has an end, and the error that it has.
+pub fn ending(finished: Option<Timestamp>, error: &str) -> String {
     let finished = if finished.is_some() { " finished" } else { "" };
     let error = if error.is_empty() { String::new() } else { format!(", error {error}") };
     format!("{finished}{error}")

@@ -15,6 +15,7 @@ mod proxy;
 mod shared;
 
 mod cuts;
+mod same;
 mod tables;
 mod turns;
 

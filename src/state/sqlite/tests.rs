@@ -13,12 +13,12 @@ mod tables;
 use crate::state::conformance::{Backend, conformance};
 
 /// A folder for one store.
-struct Folder {
+pub struct Folder {
     dir: TempDir,
 }
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("there is a temporary folder") }
     }
 
