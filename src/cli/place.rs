@@ -277,7 +277,12 @@ fn written(root: &Root, staged: &Staged, variables: &Variables) -> Result<Option
     let Some(state) = staged.tree.get("state") else { return Ok(None) };
     let text = |field| state.get(field).and_then(|node| node.scalar());
     if let Some(url) = text("url") {
-        let url = Secret::new(resolve("state.url", url, staged, variables)?);
+        let url = resolve("state.url", url, staged, variables)?;
+        if url.is_empty() {
+            return Err(Failure::new("`state.url` refers to a variable that is empty")
+                .help("set it to postgres://user:password@host:port/database"));
+        }
+        let url = Secret::new(url);
         return server("`state.url`", &url, variables).map(Some);
     }
     let Some(path) = text("path") else { return Ok(None) };

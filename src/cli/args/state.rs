@@ -36,8 +36,8 @@ pub enum StateCommand {
     /// Move the state to another place
     #[command(after_help = MIGRATE)]
     Migrate {
-        /// The SQLite file that it is moved to, where no state is yet
-        #[arg(long, value_name = "FILE")]
+        /// The SQLite file or the PostgreSQL database that it is moved to, where no state is yet
+        #[arg(long, value_name = "FILE|URL")]
         to: String,
         #[command(flatten)]
         waiting: Waiting,
@@ -87,8 +87,10 @@ one and sees to that.";
 const MIGRATE: &str = "\
 Examples:
   norn state migrate --to /var/lib/norn/shop.db
+  PGPASSWORD=... norn state migrate --to postgres://norn@db.example.com/norn
 
-Then write `state: {path: /var/lib/norn/shop.db}` into the spec. The state that was left is kept, marked
+Then write `state: {path: /var/lib/norn/shop.db}` into the spec, or `state: {url: \"${NORN_STATE_URL}\"}` and set
+that. The password of a database comes from PGPASSWORD or ~/.pgpass. The state that was left is kept, marked
 as moved, and refused wherever it is named. Releases, logs and what runs stay where they are; FILE.d,
 where they are looked for from now on, leads there. Ended at any moment, it is gone on with by the same
 command, and until its end the old state is the one in use.";

@@ -25,6 +25,7 @@ pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Fa
             let text = String::from_utf8(bytes).expect("JSON is a text");
             printer.data(&text);
             warn(&dump, text.len(), printer);
+            printer.talk("this holds the key of the state's fingerprints: keep it like a password");
         } else {
             write_new(file, &bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => Failure::new(format!("{} is there already", file.display()))

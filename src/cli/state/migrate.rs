@@ -142,7 +142,17 @@ impl Moving<'_> {
 
     fn tell(&self, printer: Printer) {
         let (old, new) = (self.project.state_label(), self.place.label());
-        printer.talk(&format!("the state is in {new} now; {old} is marked as moved, and can be removed"));
+        let rest = match (&self.project.place.location, &self.project.stage) {
+            (Location::File(_), _) => format!("{old} is marked as moved, and can be removed"),
+            // Other stages have schemas of their own there.
+            (Location::Server(_), Some(stage)) => {
+                format!("the schema {stage} of {old} is marked as moved, and can be dropped")
+            }
+            (Location::Server(_), None) => {
+                format!("norn's tables in {old} are marked as moved, and can be dropped")
+            }
+        };
+        printer.talk(&format!("the state is in {new} now; {rest}"));
         if let Some(stays) = folders::stayed(&self.folders.stage) {
             printer.talk(&format!(
                 "releases, logs and what runs stay in {}; {} leads there, so keep both",
