@@ -120,11 +120,14 @@ pub async fn finish_renames(snapshot: &Snapshot, home: &Home, lease: &Lease) {
 }
 
 /// Ends the commands that dead runs left, before anything is done again. One on another machine is
-/// ended there by its guard when its run's lease ends, and is waited for until then.
+/// ended there by its guard when its run's lease ends, and is waited for until then; `waits` is told how long.
 ///
 /// # Errors
 /// What cannot be ended; [`ChildError::OutOfSight`] where nothing tells when it ends.
-pub async fn end_children(snapshot: &Snapshot) -> Result<usize, ChildError> {
+pub async fn end_children(
+    snapshot: &Snapshot,
+    waits: &(dyn Fn(Duration) + Sync),
+) -> Result<usize, ChildError> {
     let mut ended = 0;
     let begun = Instant::now();
     for step in &snapshot.pending {
@@ -134,7 +137,12 @@ pub async fn end_children(snapshot: &Snapshot) -> Result<usize, ChildError> {
         failpoint::talk("end what is left of", Path::new(&step.step)).map_err(ChildError::List)?;
         match child::end_group(&identities).await {
             Err(unseen @ ChildError::OutOfSight { .. }) => {
-                sleep_until(begun + guarded(snapshot, step).ok_or(unseen)?).await;
+                let end = begun + guarded(snapshot, step).ok_or(unseen)?;
+                let left = end.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    waits(left);
+                }
+                sleep_until(end).await;
             }
             result => result?,
         }
@@ -207,13 +215,13 @@ mod tests {
             let time = guarded(&left, &left.pending[0]).expect("its run is known");
             assert_eq!(time.as_secs(), wait, "{since} s after its last beat");
         }
-        assert_eq!(end_children(&left(3600)).await.expect("its guard ended it"), 1);
+        assert_eq!(end_children(&left(3600), &|_| ()).await.expect("its guard ended it"), 1);
     }
 
     #[tokio::test]
     async fn a_command_on_another_machine_of_an_unknown_run_may_still_run() {
         let unknown = Snapshot { runs: Vec::new(), ..left(3600) };
-        let error = end_children(&unknown).await.expect_err("nothing says when it ends");
+        let error = end_children(&unknown, &|_| ()).await.expect_err("nothing says when it ends");
         assert!(matches!(error, ChildError::OutOfSight { .. }), "{error}");
     }
 }

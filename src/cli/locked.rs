@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use super::project::{Project, store_failure};
 use super::talker::Talker;
 use crate::address::Address;
 use crate::apply::events::{Receiver, Sender};
-use crate::apply::lease::Keeper;
+use crate::apply::lease::{self, Keeper};
 use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
@@ -64,12 +65,11 @@ impl Locked<'_> {
     pub async fn run(&self, decide: impl FnOnce(Settled) -> Result<Due, Failure>) -> Result<Exit, Failure> {
         self.project.prepare()?;
         let holder = holder(&self.command)?;
-        let asked = machine::since_boot();
         let wait = self.doing.waiting.time();
         let store = Arc::clone(&self.project.store);
-        let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
+        let (lease, taken) = lease::take(&*store, &holder, wait).await.map_err(store_failure)?;
         let control = Control::default();
-        let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
+        let keeper = Keeper::start(Arc::clone(&store), lease.clone(), taken, control.clone());
         let result = self.locked(decide, &lease, &keeper, control).await;
         drop(keeper);
         let _ = store.unlock(&lease).await;
@@ -113,7 +113,14 @@ impl Locked<'_> {
     async fn settle(&self, lease: &Lease, events: &Sender) -> Result<Settled, Failure> {
         let store = &self.project.store;
         let mut stored = store.snapshot().await.map_err(store_failure)?;
-        let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
+        let waits = |time: Duration| {
+            self.printer.talk(&format!(
+                "waiting {} s: a command that a dead run left on another machine ends by then",
+                time.as_secs() + 1
+            ));
+        };
+        let ended = recovery::end_children(&stored, &waits).await;
+        let ended = ended.map_err(|error| Failure::new(error.to_string()))?;
         recovery::finish_renames(&stored, &self.project.home(), lease).await;
         let running = facts::running(self.project.home(), &stored, self.desired).await;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
