@@ -10,7 +10,28 @@ use super::Control;
 use crate::failpoint;
 use crate::provider::machine;
 use crate::state::lock::{HEARTBEAT, TTL};
-use crate::state::{Lease, Store, StoreError};
+use crate::state::{Holder, Lease, Store, StoreError};
+
+/// Takes the lease, waiting for another holder as long as `wait`. With it comes the time since boot from
+/// which its end is counted, which never lies behind the database's.
+///
+/// # Errors
+/// As [`Store::lock`] and [`Store::renew`].
+pub async fn take(
+    store: &dyn Store,
+    holder: &Holder,
+    wait: Duration,
+) -> Result<(Lease, Duration), StoreError> {
+    let asked = machine::since_boot();
+    let lease = store.lock(holder, wait).await?;
+    let taken = machine::since_boot();
+    if taken.saturating_sub(asked) < HEARTBEAT {
+        return Ok((lease, asked));
+    }
+    // Counted from before the wait, it would have ended already.
+    store.renew(&lease).await?;
+    Ok((lease, taken))
+}
 
 /// Renews the lease until dropped; ends the run when the lease is lost.
 pub struct Keeper {

@@ -18,7 +18,7 @@ use super::project::{Project, store_failure};
 use super::talker::Talker;
 use crate::address::Address;
 use crate::apply::events::{Receiver, Sender};
-use crate::apply::lease::Keeper;
+use crate::apply::lease::{self, Keeper};
 use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
@@ -65,20 +65,11 @@ impl Locked<'_> {
     pub async fn run(&self, decide: impl FnOnce(Settled) -> Result<Due, Failure>) -> Result<Exit, Failure> {
         self.project.prepare()?;
         let holder = holder(&self.command)?;
-        let mut asked = machine::since_boot();
         let wait = self.doing.waiting.time();
         let store = Arc::clone(&self.project.store);
-        let lease = store.lock(&holder, wait).await.map_err(store_failure)?;
-        if !wait.is_zero() {
-            // The wait was no part of the lease, whose end is counted from here.
-            asked = machine::since_boot();
-            if let Err(error) = store.renew(&lease).await {
-                let _ = store.unlock(&lease).await;
-                return Err(store_failure(error));
-            }
-        }
+        let (lease, taken) = lease::take(&*store, &holder, wait).await.map_err(store_failure)?;
         let control = Control::default();
-        let keeper = Keeper::start(Arc::clone(&store), lease.clone(), asked, control.clone());
+        let keeper = Keeper::start(Arc::clone(&store), lease.clone(), taken, control.clone());
         let result = self.locked(decide, &lease, &holder.process, &keeper, control.clone()).await;
         drop(keeper);
         if !control.lost() {

@@ -153,12 +153,14 @@ pub fn history(history: &HistoryV1, color: bool) -> String {
     })
 }
 
-/// Rows in aligned columns; `paint` colours a padded cell.
+/// Rows in aligned columns; `paint` colours a padded cell. What stands in them steers no terminal.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]], paint: impl Fn(usize, &str) -> String) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| words::visible(cell))).collect();
     let widths: Vec<usize> =
         (0..N).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let pad = widths[column].saturating_sub(cell.chars().count());
@@ -179,5 +181,17 @@ pub(super) fn age(seconds: u64) -> String {
         60..3600 => format!("{}m", time / 60),
         3600..86400 => format!("{}h", time / 3600),
         _ => format!("{}d", time / 86400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_one_line_and_steers_no_terminal() {
+        let rows = [["a", "\u{1b}[31mred\nb"], ["long", "c"]].map(|row| row.map(str::to_owned));
+        let text = columns(&rows, |_, text| text.to_owned());
+        assert_eq!(text, "a     \\u{1b}[31mred\\nb\nlong  c\n");
     }
 }

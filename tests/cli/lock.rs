@@ -262,6 +262,19 @@ fn a_plan_that_expires_while_it_waits_for_the_lock_is_not_applied() {
 }
 
 #[test]
+fn a_lock_that_was_waited_for_longer_than_a_lease_lasts_is_a_whole_one() {
+    let port = free_port();
+    let sandbox = sandbox(port);
+    sandbox.norn("apply --yes").ok();
+    row(&sandbox, "run = 'another', machine_id = 'another', expires_at = '2999-01-01T00:00:00.000000Z'");
+    let waiting = sandbox.norn("restart hello --yes --lock-wait 5m").start();
+    thread::sleep(Duration::from_secs(62));
+    row(&sandbox, "run = null");
+    let ended = waiting.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+}
+
+#[test]
 fn what_a_holder_says_of_itself_steers_no_terminal() {
     let sandbox = sandbox(free_port());
     sandbox.norn("apply --yes").ok();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::apply::Control;
-use crate::apply::lease::Keeper;
+use crate::apply::lease::{self, Keeper};
 use crate::apply::world::Folders;
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
@@ -16,7 +16,6 @@ use crate::cli::locked::holder;
 use crate::cli::place::{Location, StatePlace};
 use crate::cli::project::{self, Project, store_failure};
 use crate::provider::folders::{self, InTheWay};
-use crate::provider::machine;
 use crate::render::Printer;
 use crate::state::{Dump, Lease, Store, StoreError};
 
@@ -180,9 +179,9 @@ impl Moving<'_> {
 }
 
 async fn lock(store: &Arc<dyn Store>, wait: Duration) -> Result<(Lease, Keeper), Failure> {
-    let asked = machine::since_boot();
-    let lease = store.lock(&holder("norn state migrate")?, wait).await.map_err(store_failure)?;
-    let keeper = Keeper::start(Arc::clone(store), lease.clone(), asked, Control::default());
+    let taken = lease::take(&**store, &holder("norn state migrate")?, wait).await;
+    let (lease, taken) = taken.map_err(store_failure)?;
+    let keeper = Keeper::start(Arc::clone(store), lease.clone(), taken, Control::default());
     Ok((lease, keeper))
 }
 

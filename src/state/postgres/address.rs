@@ -48,7 +48,7 @@ const PORT: u16 = 5432;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server, a database on it, and how to connect. Shown without password and parameters, as
-/// `postgres://user@host:5432/database`.
+/// `postgres://user@host:5432/database`, but with the options that choose a schema.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     /// At least one; tried in this order.
@@ -264,7 +264,12 @@ impl fmt::Display for ServerUrl {
                 }
             }
         }
-        write!(f, "/{}", encoded(&self.database))
+        write!(f, "/{}", encoded(&self.database))?;
+        // Another search path is another store.
+        match &self.options {
+            Some(options) if options.contains("search_path") => write!(f, "?options={}", encoded(options)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
