@@ -187,6 +187,22 @@ fn state_import() {
     Target { name: "state_import", body: super::state_import, more: &[], words: JSON }.run();
 }
 
+#[test]
+fn libfuzzer_has_every_target() {
+    let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).expect("it is there");
+    let folders = fs::read_dir(root().join("fuzz/corpus")).expect("it is there");
+    let mut names: Vec<String> = folders
+        .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["cron", "plan_file", "protocol", "spec", "state_import"]);
+    for name in names {
+        let target = fs::read_to_string(root().join(format!("fuzz/fuzz_targets/{name}.rs")));
+        assert!(target.expect("it is there").contains(&format!("norn::fuzz::{name}(input);")), "{name}");
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name}");
+    }
+}
+
 /// Values of stored documents, and what breaks them.
 const JSON: &[&str] = &[
     "\n",
