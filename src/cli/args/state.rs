@@ -89,11 +89,12 @@ Examples:
   norn state migrate --to /var/lib/norn/shop.db
   PGPASSWORD=... norn state migrate --to postgres://norn@db.example.com/norn
 
-Then write `state: {path: /var/lib/norn/shop.db}` into the spec, or `state: {url: \"${NORN_STATE_URL}\"}` and set
-that. The password of a database comes from PGPASSWORD or ~/.pgpass. The state that was left is kept, marked
-as moved, and refused wherever it is named. Releases, logs and what runs stay where they are; FILE.d,
-where they are looked for from now on, leads there. Ended at any moment, it is gone on with by the same
-command, and until its end the old state is the one in use.";
+Then write `state: {path: /var/lib/norn/shop.db}` into the spec, or
+`state: {url: \"${NORN_STATE_URL}\"}` and set that. The password of a database comes from PGPASSWORD or
+~/.pgpass. The state that was left is kept, marked as moved, and refused wherever it is named.
+Releases, logs and what runs stay where they are; FILE.d, where they are looked for from now on,
+leads there. Ended at any moment, it is gone on with by the same command, and until its end the old
+state is the one in use.";
 
 const BREAK: &str = "\
 Examples:
