@@ -260,7 +260,7 @@ fn flagged(flag: &str, path: &Path, variables: &Variables) -> Result<Location, F
         return Err(Failure::new(format!(
             "{flag} holds a password, which every user of this machine can read"
         ))
-        .help("leave it out, and set PGPASSWORD or write it into ~/.pgpass; or set NORN_STATE_URL instead"));
+        .help("leave it out, and set PGPASSWORD or write it into ~/.pgpass"));
     }
     Ok(location)
 }

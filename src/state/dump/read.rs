@@ -38,7 +38,7 @@ pub enum DumpError {
 }
 
 impl Dump {
-    /// Reads a file to its end.
+    /// Reads a file to its end, but for the processes that it says are left.
     ///
     /// # Errors
     /// What is wrong, with its line and column or its row.
@@ -52,11 +52,28 @@ impl Dump {
         }
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let dump = json.deserialize_map(File).and_then(|dump| json.end().map(|()| dump));
-        let dump = dump
+        let mut dump = dump
             .map_err(|error| if error.is_eof() { DumpError::CutOff } else { DumpError::Unreadable(error) })?;
         drop(bytes);
         check(&dump)?;
+        forget_children(&mut dump);
         Ok(dump)
+    }
+}
+
+/// Takes out which processes the steps left: recovery ends those, and a file could name any.
+fn forget_children(dump: &mut Dump) {
+    for Rows { table, rows } in dump.tables.iter_mut().filter(|rows| rows.table.name == "norn_steps") {
+        let detail = table.column("detail").expect("a step has a detail");
+        for row in rows {
+            let Cell::Json(text) = &row[detail] else { continue };
+            let mut value: Value = serde_json::from_str(text).expect("it was JSON when it was read");
+            if let Some(known) = value.as_object_mut()
+                && known.remove("child").is_some()
+            {
+                row[detail] = Cell::json(value);
+            }
+        }
     }
 }
 

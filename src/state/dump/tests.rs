@@ -210,3 +210,13 @@ fn a_file_that_is_made_to_harm_is_refused_quickly() {
     assert!(refused(b"\"\xff\"").contains("invalid"));
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_file_names_no_process_that_is_to_be_ended() {
+    let mut file = file();
+    file["tables"]["norn_steps"][0]["detail"] =
+        json!({"child": {"mark": "m", "group": {"pid": 1}}, "rest": 1});
+    let dump = Dump::read(file.to_string().as_bytes()).expect("it is a dump");
+    let text = String::from_utf8(dump.bytes()).expect("JSON is a text");
+    assert!(text.contains(r#""detail":{"rest":1}"#) && !text.contains("child"), "{text}");
+}

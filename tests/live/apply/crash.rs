@@ -186,7 +186,8 @@ fn interrupts_leave_the_old_release_serving_and_go_on_later() {
     assert_eq!(sandbox.processes_of("server.py").len(), 2);
     sandbox.write("healthy", "");
     sandbox.ok("apply --yes");
-    assert!(get(port, "/").expect("it serves").starts_with("two"));
+    // Its health command says nothing of whether it listens yet.
+    until("the new release serves", || get(port, "/").is_ok_and(|answer| answer.starts_with("two")));
     assert_eq!(sandbox.read("builds"), "built\n", "the release that was whole is taken up");
     sandbox.plan_is_empty();
 }

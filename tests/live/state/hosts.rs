@@ -47,7 +47,7 @@ fn a_holder_on_another_machine_is_dead_only_when_its_lease_is() {
         let ran = shop.sandbox.run("apply --yes");
         let said = redact(&shop.plain(&ran.err).replace(&folder.replace('/', "%2F"), "SOCKET"));
         let locked = "error: the state in postgres://norn@SOCKET:PORT/DB is locked by ann@elsewhere (pid #, norn \
-                      apply, since #-#-#T#:#:#.#Z)\nhelp: wait for it with --lock-wait #m, or end that process\n";
+                      apply, since #-#-#T#:#:#.#Z)\nhelp: `norn lock status` shows what it does; wait for it with --lock-wait #m, or end that process\n";
         assert_eq!((ran.code, said.as_str()), (4, locked), "{moment}");
         let status = redact(&shop.sandbox.ok("status").out);
         let changing = "changing now: ann@elsewhere (pid #, norn apply, since #-#-#T#:#:#.#Z)";

@@ -54,7 +54,10 @@ fn runs_that_do_not_wait_are_told_who_works() {
         let (said, help) = ran.err.split_once('\n').expect("two lines");
         let by = format!("(pid {pid}, norn apply, since ");
         assert!(said.starts_with("error: the state in postgres://") && said.contains(&by), "{said}");
-        assert_eq!(help.trim(), "help: wait for it with --lock-wait 5m, or end that process");
+        assert_eq!(
+            help.trim(),
+            "help: `norn lock status` shows what it does; wait for it with --lock-wait 5m, or end that process"
+        );
     }
     shop.sandbox.write("go", "");
     assert_eq!(finished(working).code, 0);

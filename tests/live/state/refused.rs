@@ -197,7 +197,7 @@ fn a_place_that_is_none() {
             &format!("{line} --state {good}"),
             1,
             "error: --state holds a password, which every user of this machine can read\n\
-             help: set NORN_STATE_URL instead, or leave the password out and set PGPASSWORD",
+             help: leave it out, and set PGPASSWORD or write it into ~/.pgpass",
         );
     }
     let spec = shop.sandbox.read("infraspec.yaml");
@@ -229,9 +229,11 @@ fn a_state_is_not_switched_silently() {
     let file = "DIR/.norn/state.db";
     let database = "postgres://norn@127.0.0.1:PORT/DB";
     let switched = |shop: &Shop, was: &str, now: &str| {
+        let unset = if now.starts_with("postgres") { "unset NORN_STATE_URL, or " } else { "" };
         let words = format!(
             "error: the state was in {was} and would now be in {now}\n\
-             help: name the one you mean with --state; to move for good, remove DIR/.norn/store"
+             help: {unset}name the one you mean with --state; to move it: `norn state migrate`; \
+             to begin anew: remove DIR/.norn/store"
         );
         for line in BOTH {
             shop.refused(line, 1, &words);
