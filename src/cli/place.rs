@@ -199,10 +199,11 @@ impl StatePlace {
             return Ok(());
         }
         // Either it was moved to the new place, or from there, and the store itself will say so.
-        let moved = |from: &Path| sqlite::moved(from);
-        let to_here = !is_url(was) && moved(Path::new(was)).is_some_and(|to| self.is(&to));
-        let from_here =
-            self.file().and_then(moved).is_some_and(|to| to == was || same_file(to.as_ref(), was.as_ref()));
+        let to_here = !is_url(was) && sqlite::moved(Path::new(was)).is_some_and(|to| self.is(&to));
+        let from_here = self
+            .file()
+            .and_then(sqlite::moved)
+            .is_some_and(|to| to == was || same_file(to.as_ref(), was.as_ref()));
         if to_here || from_here {
             return Ok(());
         }

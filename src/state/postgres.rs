@@ -89,7 +89,7 @@ impl PostgresStore {
     async fn founded(&self) -> Result<(Turn<'_>, Found), Failure> {
         let turn = self.session.turn().await?;
         let mut found = schema::inspect(&turn, &self.place).await?;
-        if matches!(found, Found::Empty | Found::V1) {
+        if !found.is_founded() {
             schema::found(&turn, &self.place).await?;
             found = Found::Founded;
         }

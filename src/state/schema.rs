@@ -44,6 +44,11 @@ impl Found {
 
 /// The tables of a database with their columns in order.
 pub type Tables = BTreeMap<String, Vec<String>>;
+/// Whether there is a `norn_meta` that is norn's.
+pub fn has_meta(tables: &Tables) -> bool {
+    tables.get("norn_meta").is_some_and(|columns| columns == &["key", "value"])
+}
+
 /// The rows of `norn_meta`.
 pub type Meta = BTreeMap<String, String>;
 
@@ -55,8 +60,8 @@ impl Place {
     pub fn judge(&self, tables: &Tables, meta: &Meta) -> Result<Found, StoreError> {
         let published: Vec<&seed::Table> =
             seed::TABLES.iter().filter(|table| tables.contains_key(table.name)).collect();
-        if let Some(columns) = tables.get("norn_meta") {
-            if columns != &["key", "value"] {
+        if tables.contains_key("norn_meta") {
+            if !has_meta(tables) {
                 return Err(self.foreign("its norn_meta is not norn's".into()));
             }
             return Ok(match self.schema(meta)? {

@@ -16,7 +16,7 @@ macro_rules! time {
 pub(super) use time;
 
 /// The same for a column whose name stands for `COLUMN`.
-pub const TIME: &str = "to_char(COLUMN AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+pub const TIME: &str = time!("COLUMN");
 
 /// The lease row with the database's clock.
 macro_rules! row_with {

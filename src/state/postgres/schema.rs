@@ -7,7 +7,8 @@ use super::failure::Failure;
 use super::session::{Statement, Turn, WRITE};
 use crate::secret::Secret;
 use crate::state::lock::Lease;
-use crate::state::schema::{Found, KNOWN, Meta, Place, Tables};
+use crate::state::schema::{Found, KNOWN, Meta, Place, Tables, has_meta};
+use crate::state::seed;
 
 /// The migrations in order; the schema's number is how many of them ran. A published one never
 /// changes.
@@ -25,8 +26,7 @@ const FOUNDING: &str = "SELECT pg_advisory_xact_lock(7598247193104867)::text";
 const TABLES: &str = "
     WITH tables AS (
         SELECT c.oid, c.relname::text AS name,
-            c.relname LIKE 'norn\\_%' OR c.relname IN ('deployments', 'forge_states', 'health_checks',
-                'cron_executions', 'func_executions', 'cron_states', 'cluster_nodes') AS ours
+            c.relname LIKE 'norn\\_%' OR c.relname::text = ANY (string_to_array($3, ',')) AS ours
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = coalesce($1, current_schema()) AND c.relkind IN ('r', 'p')
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
@@ -39,7 +39,9 @@ const TABLES: &str = "
 const META: &str = "SELECT key, value FROM @norn_meta WHERE key <> 'key'";
 
 fn tables_of(place: &Place, all: bool) -> Statement {
-    Statement::new(TABLES, [place.scope.stage.as_ref().map(ToString::to_string), Some(all.to_string())])
+    let stage = place.scope.stage.as_ref().map(ToString::to_string);
+    let published = seed::TABLES.each_ref().map(|table| table.name).join(",");
+    Statement::new(TABLES, [stage, Some(all.to_string()), Some(published)])
 }
 
 /// Every table of the store's schema.
@@ -74,11 +76,10 @@ pub async fn found(turn: &Turn<'_>, place: &Place) -> Result<(), Failure> {
     turn.script("BEGIN").await?;
     turn.rows(Statement::plain(FOUNDING)).await?;
     let tables = read_tables(&turn.rows(tables_of(place, false)).await?)?;
-    let ours = tables.get("norn_meta").is_some_and(|columns| columns == &["key", "value"]);
-    let meta = if ours { read_meta(&turn.rows(Statement::plain(META)).await?)? } else { Meta::new() };
-    match place.judge(&tables, &meta)? {
-        Found::Empty | Found::V1 => {}
-        Found::Founded | Found::Older(_) | Found::Current => return turn.script("ROLLBACK").await,
+    let meta =
+        if has_meta(&tables) { read_meta(&turn.rows(Statement::plain(META)).await?)? } else { Meta::new() };
+    if place.judge(&tables, &meta)?.is_founded() {
+        return turn.script("ROLLBACK").await;
     }
     if let Some(stage) = &place.scope.stage {
         let sql = "SELECT 1::text FROM pg_catalog.pg_namespace WHERE nspname = $1";

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::lease;
 use crate::secret::Secret;
 use crate::state::lock::Lease;
-use crate::state::schema::{Found, KNOWN, Meta, Place, Tables};
+use crate::state::schema::{Found, KNOWN, Meta, Place, Tables, has_meta};
 
 /// The migrations in order; the schema's number is how many of them ran. A published one never
 /// changes.
@@ -22,20 +22,15 @@ const MIGRATIONS: [&str; KNOWN as usize] = [
 /// `Foreign`, `Newer` and `OtherScope`, where it is not for this store to touch.
 pub fn inspect(conn: &Connection, place: &Place) -> Result<Found, Failure> {
     let tables = tables(conn)?;
-    let meta = if tables.get("norn_meta").is_some_and(|columns| columns == &["key", "value"]) {
-        meta(conn)?
-    } else {
-        Meta::new()
-    };
+    let meta = if has_meta(&tables) { meta(conn)? } else { Meta::new() };
     Ok(place.judge(&tables, &meta)?)
 }
 
 /// Makes the first tables in an empty database or beside v1's, with a new key.
 pub fn found(conn: &mut Connection, place: &Place) -> Result<(), Failure> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match inspect(&tx, place)? {
-        Found::Empty | Found::V1 => {}
-        Found::Founded | Found::Older(_) | Found::Current => return Ok(()),
+    if inspect(&tx, place)?.is_founded() {
+        return Ok(());
     }
     tx.execute_batch(MIGRATIONS[0])?;
     for (name, value) in place.new_meta()? {

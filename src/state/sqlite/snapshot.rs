@@ -50,10 +50,7 @@ pub fn load(conn: &Connection, place: &Place) -> Result<Snapshot, Failure> {
 
 /// The store's key; `None` where the first tables are not made yet.
 pub fn key(conn: &Connection, place: &Place) -> Result<Option<Secret>, Failure> {
-    match schema::inspect(conn, place)? {
-        Found::Empty | Found::V1 => Ok(None),
-        Found::Founded | Found::Older(_) | Found::Current => schema::key(conn).map(Some),
-    }
+    if schema::inspect(conn, place)?.is_founded() { schema::key(conn).map(Some) } else { Ok(None) }
 }
 
 /// The newest deployments with their step logs, newest first.
