@@ -144,6 +144,14 @@ impl Sandbox {
         rusqlite::Connection::open(self.path(".norn/state.db")).expect("the state opens")
     }
 
+    /// How many runs, operations and steps have not ended.
+    pub fn open_in_journal(&self) -> i64 {
+        let open = "SELECT (SELECT count(*) FROM norn_runs WHERE ended_at IS NULL) + \
+                    (SELECT count(*) FROM norn_operations WHERE ended_at IS NULL) + \
+                    (SELECT count(*) FROM norn_steps WHERE ended_at IS NULL)";
+        self.state().query_row(open, [], |row| row.get(0)).expect("a count")
+    }
+
     /// The deployments, oldest first.
     pub fn rows(&self) -> Vec<Row> {
         let state = self.state();

@@ -93,11 +93,7 @@ fn settled(sandbox: &Sandbox, wanted: &BTreeMap<&str, usize>) {
         let error = if row.status == "failed" { "norn restarted during deployment" } else { "" };
         assert_eq!(row.error, error, "{row:?}");
     }
-    let open = "SELECT (SELECT count(*) FROM norn_runs WHERE ended_at IS NULL) + \
-                (SELECT count(*) FROM norn_operations WHERE ended_at IS NULL) + \
-                (SELECT count(*) FROM norn_steps WHERE ended_at IS NULL)";
-    let open: i64 = sandbox.state().query_row(open, [], |row| row.get(0)).expect("a count");
-    assert_eq!(open, 0, "everything in the journal has ended");
+    assert_eq!(sandbox.open_in_journal(), 0, "everything in the journal has ended");
 }
 
 #[test]
