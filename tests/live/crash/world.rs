@@ -108,10 +108,25 @@ pub fn look(kind: &Kind, sandbox: &Sandbox, port: u16) -> World {
     let folder = sandbox.dir.path().display().to_string();
     let mut world = World::new();
     for thing in found {
-        let thing = thing.replace(&folder, "DIR").replace(&port.to_string(), "PORT");
+        let thing = without_port(&thing.replace(&folder, "DIR"), &port.to_string());
         *world.entry(thing).or_default() += 1;
     }
     world
+}
+
+/// `thing` without the port, wherever it stands as a number of its own: its digits are in a hash by chance as well.
+fn without_port(thing: &str, port: &str) -> String {
+    let mut text = String::new();
+    let mut rest = thing;
+    while let Some(at) = rest.find(port) {
+        let (before, after) = (&rest[..at], &rest[at + port.len()..]);
+        let alone = !before.ends_with(|c: char| c.is_ascii_alphanumeric())
+            && !after.starts_with(|c: char| c.is_ascii_alphanumeric());
+        text.push_str(before);
+        text.push_str(if alone { "PORT" } else { port });
+        rest = after;
+    }
+    text + rest
 }
 
 /// What `found` has that `expected` has not, and the other way round.
