@@ -112,6 +112,7 @@ fn remembered(operation: &Operation, work: &ForgeWork) -> Change {
         definition: live.and_then(|forge| forge.definition.clone()),
         values: live.map(|forge| forge.values.clone()).unwrap_or_default(),
         protected: work.protected,
+        host: live.and_then(|forge| forge.host.clone()),
     };
     let record = format::record(&body, work.protected);
     Change::RecordPut { address: operation.address.clone(), record }
@@ -303,7 +304,8 @@ pub fn reached(definition: &Definition) -> Option<String> {
 /// A definition as it is stored, with fingerprints of the values that it only names.
 pub fn stored(run: &Run, app: &AppName, definition: &Definition, protected: bool) -> ForgeV1 {
     let values = format::fingerprints(definition, run.world.values.of(app), &run.key);
-    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected }
+    let host = Some(run.world.home.host());
+    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host }
 }
 
 /// A supervisor's report as a word of progress.

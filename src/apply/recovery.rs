@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde::Deserialize;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::forge::{BUSY, busy};
-use crate::address::Address;
+use crate::address::{Address, Kind};
 use crate::failpoint;
-use crate::plan::Running;
+use crate::plan::{Running, Step};
 use crate::provider::child::{self, ChildError, Identities};
 use crate::provider::supervise::client::Home;
 use crate::spec::name::AppName;
-use crate::state::format::{self, DeployV1, ForgeV1};
+use crate::state::format::{self, DeployV1, ForgeV1, Host};
 use crate::state::lock::{ProcessIdentity, TTL};
 use crate::state::{Change, DeploymentStatus, ForgeStatus, Journaled, Lease, PendingStep, Record, Snapshot};
 
@@ -67,6 +68,14 @@ pub fn settle(
             });
         }
     }
+    for (app, host) in hosts(snapshot) {
+        if let Some(Running::Elsewhere { .. }) = running.get(&app)
+            && let Some((address, record)) = elsewhere(snapshot, &app, host)
+        {
+            snapshot.resources.insert(address.clone(), record.clone());
+            changes.push(Change::RecordPut { address, record });
+        }
+    }
     let operations = std::mem::take(&mut snapshot.operations);
     for operation in operations.iter().filter(|operation| dead.contains(&operation.run)) {
         for (address, record) in came_to_pass(&operation.address.name, &operation.intent, running) {
@@ -80,6 +89,35 @@ pub fn settle(
     snapshot.runs.retain(|run| !dead.contains(&run.id));
     snapshot.pending.clear();
     changes
+}
+
+/// Where apps were put live, or may have been by a run that did not end.
+pub fn hosts(snapshot: &Snapshot) -> BTreeMap<AppName, Host> {
+    let forged = |(address, record): (&Address, &Record)| {
+        let is_forge = address.kind == Kind::Forge;
+        let host = is_forge.then(|| Host::deserialize(&record.body["host"]))?.ok()?;
+        Some((address.name.clone(), host))
+    };
+    let meant = |operation: &Journaled| {
+        let puts_live = |step: &PendingStep| {
+            let steps = [Step::CreateDeployment, Step::Deploy].map(Step::as_str);
+            step.operation == operation.id && steps.contains(&step.step.as_str())
+        };
+        snapshot.pending.iter().find(|step| puts_live(step))?;
+        let host = Host::deserialize(&operation.intent["forge"]["host"]).ok()?;
+        Some((operation.address.name.clone(), host))
+    };
+    let forged = snapshot.resources.iter().filter_map(forged);
+    forged.chain(snapshot.operations.iter().filter_map(meant)).collect()
+}
+
+/// The record of an app that a dead run may have put live where it cannot be seen from here.
+fn elsewhere(snapshot: &Snapshot, app: &AppName, host: Host) -> Option<(Address, Record)> {
+    let address = Address::forge(app);
+    let known = snapshot.resources.get(&address)?;
+    let forge = ForgeV1 { host: Some(host), ..known.read()? };
+    let record = format::record(&forge, known.protected);
+    (record != *known).then_some((address, record))
 }
 
 /// The records of an intent of which the world shows that it went live: what serves is current.
@@ -218,5 +256,25 @@ mod tests {
             assert_eq!(unseen(&left(since), &own()).as_secs(), wait, "{since} s after its last beat");
         }
         assert_eq!(end_children(&left(3600)).await.expect("there is nothing to end here"), 0);
+    }
+
+    #[test]
+    fn an_app_that_a_dead_run_was_putting_live_elsewhere_is_taken_to_be_there() {
+        let web: AppName = "web".parse().expect("a name");
+        let there = Host { machine: "another".into(), name: "far".into(), folder: "/srv/run".into() };
+        let forge =
+            |host| ForgeV1 { version: 1, definition: None, values: BTreeMap::new(), protected: false, host };
+        let mut stored = left(3600);
+        stored.operations[0].intent = json!({ "forge": forge(Some(there.clone())) });
+        stored.resources.insert(Address::forge(&web), format::record(&forge(None), false));
+        assert_eq!(hosts(&stored), BTreeMap::new(), "a build puts nothing live");
+
+        stored.pending[0].step = "deploy".into();
+        assert_eq!(hosts(&stored), BTreeMap::from([(web.clone(), there.clone())]));
+        let running = BTreeMap::from([(web.clone(), Running::Elsewhere { host: there.to_string() })]);
+        let changes = settle(&mut stored, &running, None, &|_| Some(false));
+        let record = format::record(&forge(Some(there.clone())), false);
+        assert_eq!(changes[0], Change::RecordPut { address: Address::forge(&web), record });
+        assert_eq!(hosts(&stored), BTreeMap::from([(web, there)]), "the next plan knows it too");
     }
 }

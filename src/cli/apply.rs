@@ -166,6 +166,7 @@ impl Applying<'_> {
             desired: &self.desired,
             command: format!("norn {}", self.request.command()),
             saved: None,
+            lost: &self.options.selection.part.lost,
         };
         locked.run(|settled| self.still_holds(&mut made, settled)).await
     }

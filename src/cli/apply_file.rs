@@ -59,6 +59,7 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
             desired: &desired,
             command: plan_file::command(path),
             saved: Some(&saved.file.plan_id),
+            lost: &saved.file.options.lost,
         };
         locked.run(|settled| due(&plan, &saved.file, &project, &settled)).await
     })

@@ -231,6 +231,9 @@ pub struct Part {
     /// All but this app or resource; repeatable
     #[arg(long, value_name = "APP|ADDRESS")]
     pub exclude: Vec<Selector>,
+    /// A machine that is gone for good, by its host name: what ran there is put live here; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub lost: Vec<String>,
 }
 
 /// What a plan is about.
@@ -301,7 +304,7 @@ pub struct ApplyOrFile {
     /// Apply this plan, which `norn plan --out` saved, and ask nothing
     #[arg(
         value_name = "FILE",
-        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "confirm"]
+        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "confirm", "lost"]
     )]
     pub plan: Option<PathBuf>,
     #[command(flatten)]

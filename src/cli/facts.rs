@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::failure::Failure;
 use super::project::Project;
 use crate::address::Kind;
-use crate::apply::world;
+use crate::apply::{recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
 use crate::plan::{Facts, Running, SourceFact};
 use crate::provider::source::{self, Git, GitError, local};
@@ -23,9 +23,15 @@ use crate::state::format::DeployV1;
 /// How many look-ups go on at once.
 const AT_ONCE: usize = 16;
 
-/// What runs here of every app that the store or the spec knows.
-pub async fn running(home: Home, stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Running> {
-    let seen = observe(home, stored, Some(desired)).await;
+/// What runs here of every app that the store or the spec knows. Nothing is left of what ran on the
+/// `lost` machines.
+pub async fn running(
+    home: Home,
+    stored: &Snapshot,
+    desired: &Desired,
+    lost: &[String],
+) -> BTreeMap<AppName, Running> {
+    let seen = observe(home, stored, Some(desired), lost).await;
     seen.iter().map(|(name, seen)| (name.clone(), state_of(seen))).collect()
 }
 
@@ -34,22 +40,34 @@ pub async fn observe(
     home: Home,
     stored: &Snapshot,
     desired: Option<&Desired>,
+    lost: &[String],
 ) -> BTreeMap<AppName, Observation> {
     let known = stored.resources.keys().filter(|a| a.kind == Kind::Forge).map(|address| address.name.clone());
     let wanted = desired.into_iter().flat_map(|desired| desired.apps.keys().cloned());
     let names: BTreeSet<AppName> = known.chain(wanted).collect();
     let present = home.present();
+    let own = home.host();
+    let mut hosts = recovery::hosts(stored);
     let home = Arc::new(home);
     let mut found = BTreeMap::new();
     let mut tasks = JoinSet::new();
     for name in names {
-        if present.as_ref().is_some_and(|present| !present.contains(name.as_str())) {
+        let host = hosts.remove(&name).filter(|host| !lost.contains(&host.name));
+        if let Some(host) = host.as_ref().filter(|host| host.machine != own.machine) {
+            found.insert(name, Observation::OtherMachine { who: host.to_string() });
+            continue;
+        }
+        let there = host.filter(|host| host.folder != own.folder);
+        if there.is_none() && present.as_ref().is_some_and(|present| !present.contains(name.as_str())) {
             found.insert(name, Observation::Absent);
             continue;
         }
         let home = Arc::clone(&home);
         tasks.spawn(async move {
-            let seen = home.observe(&name).await;
+            let seen = match there {
+                Some(there) => home.observe_there_or_here(&name, &there).await,
+                None => home.observe(&name).await,
+            };
             (name, seen)
         });
         if tasks.len() >= AT_ONCE

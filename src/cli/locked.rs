@@ -43,6 +43,8 @@ pub struct Locked<'a> {
     pub command: String,
     /// The id of the saved plan that is applied, if it is one.
     pub saved: Option<&'a str>,
+    /// Machines that are gone for good, by their host names.
+    pub lost: &'a [String],
 }
 
 /// What stands once nothing of a dead run is left to settle.
@@ -133,7 +135,7 @@ impl Locked<'_> {
         }
         let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
         recovery::finish_renames(&stored, &self.project.home(), lease).await;
-        let running = facts::running(self.project.home(), &stored, self.desired).await;
+        let running = facts::running(self.project.home(), &stored, self.desired, self.lost).await;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
         if !changes.is_empty() {
             store.write(lease, &changes).await.map_err(store_failure)?;

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::project::{private_file, store_failure, unwritten};
 use super::workspace::{Root, Variables};
 use crate::apply::world::Folders;
+use crate::provider::folders::real;
 use crate::secret::Secret;
 use crate::spec::load::{Lookup, Staged};
 use crate::spec::name::StageName;
@@ -236,12 +237,6 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
 /// Whether a path names a file or folder, or something in that folder.
 pub fn is_within(path: &Path, folder: &Path) -> bool {
     real(path).starts_with(real(folder))
-}
-
-/// A path with its links followed, as far as it is there.
-fn real(path: &Path) -> PathBuf {
-    let in_folder = || Some(real(path.parent()?).join(path.file_name()?));
-    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 /// What a flag names.

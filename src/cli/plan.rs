@@ -70,10 +70,11 @@ impl Made {
         override_references(&mut desired, selection)?;
         let mut stored = project.store.snapshot().await.map_err(store_failure)?;
         check_selection(&desired, &stored, selection)?;
+        check_lost(&stored, &selection.part.lost)?;
         if let Some(app) = &options.restart {
             known(app, &desired, &stored)?;
         }
-        let running = facts::running(project.home(), &stored, &desired).await;
+        let running = facts::running(project.home(), &stored, &desired, &selection.part.lost).await;
         let settles = recovery::settle(&mut stored, &running, None, &machine::alive).len();
         let facts = if options.destroy || options.restart.is_some() {
             plan::Facts { running, ..plan::Facts::default() }
@@ -138,6 +139,25 @@ fn check_selection(desired: &Desired, stored: &Snapshot, selection: &Selection) 
     }
     let selectors = selection.part.target.iter().chain(&selection.part.exclude);
     selectors.map(select::Selector::app).try_for_each(|name| known(name, desired, stored))
+}
+
+/// A machine that no app was put live on is a slip, and this one is not lost.
+fn check_lost(stored: &Snapshot, lost: &[String]) -> Result<(), Failure> {
+    if let Some(name) = lost.iter().find(|name| **name == machine::host_name()) {
+        return Err(Failure::new(format!("{name} is this machine"))
+            .help("what runs in another folder of it is to be seen: apply there"));
+    }
+    let known: BTreeSet<String> = recovery::hosts(stored).into_values().map(|host| host.name).collect();
+    match lost.iter().find(|name| !known.contains(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let known: Vec<String> = known.into_iter().collect();
+            Err(Failure::new(format!("no app was put live on a machine `{name}`")).help(match known.len() {
+                0 => "leave --lost out".to_owned(),
+                _ => format!("the machines are: {}", known.join(", ")),
+            }))
+        }
+    }
 }
 
 /// An app is known by the spec, or by the state it has not left yet.

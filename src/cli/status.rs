@@ -23,7 +23,7 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer)?;
         let mut stored = project.store.snapshot().await.map_err(store_failure)?;
-        let seen = facts::observe(project.home(), &stored, None).await;
+        let seen = facts::observe(project.home(), &stored, None, &[]).await;
         let running = seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();
         let held = stored.lock.clone().filter(|held| machine::alive(&held.holder.process) != Some(false));
         let left = recovery::settle(&mut stored, &running, None, &machine::alive);

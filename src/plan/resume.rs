@@ -10,7 +10,7 @@ use super::{Blocked, DeployWork, ForgeWork, Operation, Plan, Risk, Running, Skip
 use crate::address::{Address, Kind};
 use crate::desired::Definition;
 use crate::spec::name::AppName;
-use crate::state::format::{self, DeployV1, ForgeV1};
+use crate::state::format::DeployV1;
 use crate::state::{Applied, Digests, Snapshot};
 
 /// The outcome of an operation that came to its end.
@@ -128,8 +128,10 @@ impl At<'_> {
         let as_planned = known.before == operation.before;
         let live = |definition: &Definition, protected: bool| {
             let values = self.values.get(&operation.address.name).cloned().unwrap_or_default();
-            let wanted = ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected };
-            known.before.forge == Some(format::record(&wanted, protected).digest)
+            known.forge.as_ref().is_some_and(|live| {
+                live.definition.as_ref() == Some(definition)
+                    && (&live.values, live.protected) == (&values, protected)
+            })
         };
         match &mut rest.work {
             Work::Forge(work) => {

@@ -89,6 +89,9 @@ pub struct OptionsV1 {
     /// Other branches, tags or commits than the spec's, by app.
     pub refs: BTreeMap<AppName, String>,
     pub offline: bool,
+    /// Machines that are gone for good, by their host names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// A file whose seal is not checked yet.

@@ -54,6 +54,12 @@ pub fn stayed(stage: &Path) -> Option<PathBuf> {
     Some(link.canonicalize().ok()?.parent()?.to_owned())
 }
 
+/// A path with its links followed, as far as it is there.
+pub fn real(path: &Path) -> PathBuf {
+    let in_folder = || Some(real(path.parent()?).join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+}
+
 fn leads(link: &Path, to: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     real(link).is_some_and(|end| real(to) == Some(end))

@@ -19,7 +19,7 @@ use crate::state::lock::ProcessIdentity;
 pub fn identity_of(pid: u32) -> io::Result<ProcessIdentity> {
     let start_time = start_time(pid)?;
     Ok(ProcessIdentity {
-        machine_id: machine_id(),
+        machine_id: id(),
         boot_id: read_trimmed("/proc/sys/kernel/random/boot_id")?,
         pid_namespace: fs::metadata("/proc/self/ns/pid")?.ino().to_string(),
         pid,
@@ -54,8 +54,12 @@ pub fn since_boot() -> Duration {
 pub fn user_at_host() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let user = user.unwrap_or_else(|_| format!("uid{}", rustix::process::getuid().as_raw()));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{user}@{host}")
+    format!("{user}@{}", host_name())
+}
+
+/// The name by which this machine calls itself.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Whether some process that this user may look at works in a folder, or below it.
@@ -96,11 +100,8 @@ pub(super) fn stat(pid: u32) -> io::Result<Stat> {
 }
 
 /// `/etc/machine-id`; a machine without one (many containers) is told by its host name.
-fn machine_id() -> String {
-    read_trimmed("/etc/machine-id")
-        .ok()
-        .filter(|id| !id.is_empty())
-        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+pub fn id() -> String {
+    read_trimmed("/etc/machine-id").ok().filter(|id| !id.is_empty()).unwrap_or_else(host_name)
 }
 
 fn read_trimmed(path: &str) -> io::Result<String> {

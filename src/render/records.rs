@@ -86,7 +86,7 @@ pub fn table(state: &StateV1) -> String {
             resource.address.clone(),
             words::short(&resource.digest),
             if resource.protected { "yes" } else { "-" }.into(),
-            resource.updated_at.clone().unwrap_or_else(|| "-".into()),
+            resource.updated_at.as_deref().map_or_else(|| "-".into(), to_the_second),
         ]
     }));
     let mut out = columns(&rows, |_, text| text.to_owned());
@@ -94,10 +94,19 @@ pub fn table(state: &StateV1) -> String {
     rows.extend(state.apps.iter().map(|app| {
         let of = |field: fn(&DeploymentV1) -> &str| app.deployment.as_ref().map_or("-", field).to_owned();
         let forge = app.forge.unwrap_or("-").to_owned();
-        [app.app.clone(), forge, of(|row| &row.image_tag), of(|row| row.status), of(|row| &row.started_at)]
+        let started = to_the_second(&of(|row| &row.started_at));
+        [app.app.clone(), forge, of(|row| &row.image_tag), of(|row| row.status), started]
     }));
     out += "\n";
     out + &columns(&rows, |_, text| text.to_owned())
+}
+
+/// A time without its fraction, which would make columns of all widths.
+fn to_the_second(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => time.to_owned(),
+    }
 }
 
 /// One record, and what was done to it.
@@ -118,7 +127,7 @@ pub fn record(resource: &ResourceV1, color: bool) -> String {
     let mut rows = vec![["STARTED", "ACTION", "OUTCOME", "BY", "COMMAND"].map(str::to_owned)];
     rows.extend(operations.iter().map(|row| {
         let outcome = row.outcome.clone().unwrap_or_else(|| "unfinished".into());
-        [row.started_at.clone(), row.action.clone(), outcome, row.who.clone(), row.command.clone()]
+        [to_the_second(&row.started_at), row.action.clone(), outcome, row.who.clone(), row.command.clone()]
     }));
     out + "\n" + &columns(&rows, |_, text| text.to_owned())
 }

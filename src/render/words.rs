@@ -112,7 +112,9 @@ pub fn blocked(blocked: &Blocked) -> String {
             "it is protected: apply it with `protected: false` first, then take it away".into()
         }
         Blocked::CommitNotLookedUp => "its commit was not looked up: plan without --offline".into(),
-        Blocked::ElsewhereRunning { host } => format!("it runs on {host}: apply there"),
+        Blocked::ElsewhereRunning { host } => {
+            format!("it runs on {host}: apply there, or with --lost HOST if that machine is gone")
+        }
         Blocked::ReleaseMissing => "the folder of its release is gone: deploy it too".into(),
         Blocked::PortHeld { port, by } => {
             format!(

@@ -1,6 +1,8 @@
 //! The bodies of records as they are stored. Changing a working type never breaks an old store.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use hmac::{Hmac, KeyInit, Mac};
 use schemars::JsonSchema;
@@ -22,6 +24,27 @@ pub struct ForgeV1 {
     /// HMAC-SHA256 of the value of each secret and each reference in `env`, by variable.
     pub values: BTreeMap<String, String>,
     pub protected: bool,
+    /// Where it was put live, or is to be; unknown of what an earlier norn wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
+}
+
+/// A folder of supervisors, on its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Host {
+    /// As `ProcessIdentity::machine_id`.
+    pub machine: String,
+    /// The machine's host name.
+    pub name: String,
+    /// Without links.
+    pub folder: PathBuf,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.folder.display())
+    }
 }
 
 impl ForgeV1 {

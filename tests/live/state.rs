@@ -2,6 +2,7 @@
 
 mod away;
 mod cuts;
+mod elsewhere;
 mod hosts;
 mod races;
 mod refused;

@@ -55,6 +55,7 @@ impl World {
                             definition: live.and_then(|live| live.definition.clone()),
                             values: live.map(|live| live.values.clone()).unwrap_or_default(),
                             protected: work.protected,
+                            host: None,
                         },
                     };
                     self.put(Address::forge(app), format::record(&body, work.protected));
@@ -104,7 +105,7 @@ impl World {
             Work::Teardown(_) => unreachable!("a teardown makes no records"),
         };
         let values = format::fingerprints(definition, desired.values.of(app), key);
-        (ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected }, release)
+        (ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host: None }, release)
     }
 
     fn put(&mut self, address: Address, record: Record) {
@@ -214,8 +215,13 @@ impl World {
                 let status = DeploymentStatus::Deploying;
                 self.row(app, &deploy.deployment, &deploy.commit, &deploy.tag, status, "");
                 if !self.snapshot.resources.contains_key(&Address::forge(app)) {
-                    let body =
-                        ForgeV1 { version: 1, definition: None, values: BTreeMap::new(), protected: false };
+                    let body = ForgeV1 {
+                        version: 1,
+                        definition: None,
+                        values: BTreeMap::new(),
+                        protected: false,
+                        host: None,
+                    };
                     self.put(Address::forge(app), format::record(&body, false));
                 }
             }

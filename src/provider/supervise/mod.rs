@@ -24,6 +24,7 @@ mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handover;
+mod host;
 mod journal;
 mod launch;
 mod logs;

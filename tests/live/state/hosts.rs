@@ -10,21 +10,28 @@ use crate::support::{Sandbox, until};
 
 /// A machine of its own: its processes, its network, its name and its machine id.
 const MACHINE: &str = r#"
-mount --bind "$1" /etc/machine-id && hostname elsewhere && ip link set lo up && shift && exec "$@""#;
+mount --bind "$1" /etc/machine-id && hostname elsewhere && ip link set lo up && exec sh -c "$2""#;
 
-/// norn on a machine of its own, as a process group that ends as one.
-fn on_machine(sandbox: &Sandbox, arguments: &str) -> Command {
+/// norn on a machine of its own, as a process group that ends as one; `more` is what its shell does after.
+pub fn on_machine(sandbox: &Sandbox, arguments: &str, more: &str) -> Command {
     use std::os::unix::process::CommandExt;
     sandbox.write("machine-id", "00000000000000000000000000000042\n");
-    let norn = sandbox.command(arguments);
     let mut command = Command::new("unshare");
     command.args(["--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     command.args(["sh", "-c", MACHINE, "sh"]).arg(sandbox.path("machine-id"));
-    command.arg(&sandbox.norn).args(arguments.split_whitespace());
+    command.arg(format!("'{}' {arguments}{more}", sandbox.norn.display()));
     command.current_dir(sandbox.dir.path()).env_clear().envs(&sandbox.env).env("USER", "ann");
-    drop(norn);
     command.process_group(0);
     command
+}
+
+/// Whether there can be a machine of its own here.
+pub fn machine_or_skip(sandbox: &Sandbox, what: &str) -> bool {
+    let probe = on_machine(sandbox, "--version", "").output().expect("unshare is there");
+    if !probe.status.success() {
+        skipped(what, &String::from_utf8_lossy(&probe.stderr));
+    }
+    probe.status.success()
 }
 
 #[test]
@@ -36,12 +43,11 @@ fn a_holder_on_another_machine_is_dead_only_when_its_lease_is() {
     let url = format!("postgres://norn@/{}?host={folder}&port={}", shop.database.name, shop.server.port());
     shop.state_is_at(&url);
     let other = shop.elsewhere();
-    let probe = on_machine(&other, "--version").output().expect("unshare is there");
-    if !probe.status.success() {
-        return skipped(what, &String::from_utf8_lossy(&probe.stderr));
+    if !machine_or_skip(&other, what) {
+        return;
     }
     write_version(&other, shop.port, "one", "build: {command: 'touch ../../../../building; sleep 300'}");
-    let holder = started(&mut on_machine(&other, "apply --yes"));
+    let holder = started(&mut on_machine(&other, "apply --yes", ""));
     until("the build runs", || other.path("building").exists());
     let refused = |moment: &str| {
         let ran = shop.sandbox.run("apply --yes");
