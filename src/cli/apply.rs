@@ -167,7 +167,7 @@ impl Applying<'_> {
             command: format!("norn {}", self.request.command()),
             saved: None,
         };
-        locked.run(|settled| self.still_holds(&mut made, settled)).await
+        locked.run(async |settled| self.still_holds(&mut made, settled)).await
     }
 
     /// Plans again under the lock: what was shown must still hold.

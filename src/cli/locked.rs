@@ -62,7 +62,10 @@ pub struct Due {
 
 impl Locked<'_> {
     /// Takes the lock, lets `decide` say what is due, and does that.
-    pub async fn run(&self, decide: impl FnOnce(Settled) -> Result<Due, Failure>) -> Result<Exit, Failure> {
+    pub async fn run(
+        &self,
+        decide: impl AsyncFnOnce(Settled) -> Result<Due, Failure>,
+    ) -> Result<Exit, Failure> {
         self.project.prepare()?;
         let holder = holder(&self.command)?;
         let wait = self.doing.waiting.time();
@@ -80,7 +83,7 @@ impl Locked<'_> {
 
     async fn locked(
         &self,
-        decide: impl FnOnce(Settled) -> Result<Due, Failure>,
+        decide: impl AsyncFnOnce(Settled) -> Result<Due, Failure>,
         lease: &Lease,
         own: &ProcessIdentity,
         keeper: &Keeper,
@@ -91,7 +94,7 @@ impl Locked<'_> {
         let (events, received) = Sender::channel();
         let settled = self.settle(lease, own, &events).await?;
         let key = settled.stored.key.clone().expect("a store that was locked has a key");
-        let Due { plan, done } = decide(settled)?;
+        let Due { plan, done } = decide(settled).await?;
         for address in &done {
             events.send(Event::OperationSkipped { address: address.clone() });
         }
