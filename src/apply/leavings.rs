@@ -58,6 +58,8 @@ impl Leavings {
                 swept += 1;
             }
         }
+        // One that nothing else is in is of an app that never lived.
+        let _ = std::fs::remove_dir(&self.releases);
         Ok(swept)
     }
 }
