@@ -58,6 +58,7 @@ pub async fn run(
         evidence: evidence.collect(),
         help,
         output: finished.output,
+        open: false,
     })
 }
 

@@ -9,13 +9,15 @@ pub struct Control {
     cancel: watch::Sender<bool>,
     lost: watch::Sender<bool>,
     broken: watch::Sender<bool>,
+    open: watch::Sender<bool>,
     unrenewed: watch::Sender<Option<String>>,
 }
 
 impl Default for Control {
     fn default() -> Self {
         let off = || watch::channel(false).0;
-        Self { stop: off(), cancel: off(), lost: off(), broken: off(), unrenewed: watch::channel(None).0 }
+        let unrenewed = watch::channel(None).0;
+        Self { stop: off(), cancel: off(), lost: off(), broken: off(), open: off(), unrenewed }
     }
 }
 
@@ -47,9 +49,14 @@ impl Control {
         self.stop();
     }
 
+    /// The end of an operation is not known. What does not hang on it goes on.
+    pub fn leave_open(&self) {
+        self.open.send_replace(true);
+    }
+
     /// Whether something could not be written, so that only recovery can say how the run ended.
     pub fn unwritten(&self) -> bool {
-        self.lost() || *self.broken.borrow()
+        self.lost() || *self.broken.borrow() || *self.open.borrow()
     }
 
     /// What became of prolonging the lease: why it failed, if it did.
@@ -64,7 +71,7 @@ impl Control {
 
     /// Whether the run was stopped by the user, and not by what befell it.
     pub fn stopped_by_user(&self) -> bool {
-        self.stopping() && !self.unwritten()
+        self.stopping() && !self.lost() && !*self.broken.borrow()
     }
 
     pub fn stopping(&self) -> bool {

@@ -12,6 +12,7 @@ use super::command;
 use super::events::StepError;
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
+use super::leavings::{Leavings, inner};
 use super::walk::{Gate, Stopped};
 use super::world;
 use crate::address::Address;
@@ -149,17 +150,9 @@ impl<'a> Deploying<'a> {
             .map_err(|error| folder_error(&self.folder, &error))
     }
 
-    /// Where in its source the app is.
-    fn inner(&self) -> PathBuf {
-        match &self.work.source {
-            Source::Git { path: Some(path), .. } => PathBuf::from(path),
-            Source::Git { path: None, .. } | Source::Local { .. } => PathBuf::new(),
-        }
-    }
-
     /// The app's folder in the workshop.
     fn inside(&self) -> PathBuf {
-        self.workshop.join(self.inner())
+        self.workshop.join(inner(&self.work.source))
     }
 
     /// The app's folder in the release.
@@ -174,7 +167,8 @@ impl<'a> Deploying<'a> {
         if self.made {
             return Ok(Done::said(REUSED));
         }
-        let (releases, cached, inner) = (all.clone(), self.work.build.cache.clone(), self.inner());
+        let (releases, cached) = (all.clone(), self.work.build.cache.clone());
+        let inner = inner(&self.work.source);
         let prepared = blocking(move || {
             releases::private_folder(&releases)?;
             releases::private_folder(&cache)?;
@@ -315,21 +309,12 @@ impl<'a> Deploying<'a> {
 
     async fn cleanup(&self, _: InStep) -> Result<Done, StepError> {
         let folders = &self.run.world.folders;
-        let (all, cache) = (folders.releases(self.app), folders.cache(self.app));
-        let (cached, inner, own) = (self.work.build.cache.clone(), self.inner(), self.folder.clone());
-        let swept = blocking({
-            let all = all.clone();
-            move || {
-                releases::forget_attempt(&own)?;
-                let mut swept = releases::sweep(&all, &cache, &cached, &inner)?;
-                for folder in releases::attempts(&all)? {
-                    if folder != own && !machine::works_in(&folder) {
-                        releases::remove_attempt(&folder)?;
-                        swept += 1;
-                    }
-                }
-                Ok(swept)
-            }
+        let left = Leavings::new(folders, self.app, Some((&self.work.source, &self.work.build)));
+        let (all, left, own) =
+            (folders.releases(self.app), left.keep([self.folder.clone()]), self.folder.clone());
+        let swept = blocking(move || {
+            releases::forget_attempt(&own)?;
+            left.sweep()
         });
         let swept = swept.await.map_err(|error| folder_error(&all, &error))?;
         let said = if swept == 0 { "nothing was left" } else { "removed what earlier attempts left" };
@@ -343,9 +328,11 @@ impl<'a> Deploying<'a> {
             // Another run may be at work in the same folders.
             return;
         }
-        let unfit = matches!(stopped, Stopped::Failed { step: Some(Step::Migrate | Step::Deploy), .. })
-            && self.work.record_only.is_none()
-            && !self.serves().await;
+        let failed = match stopped {
+            Stopped::Failed { step: Some(Step::Migrate | Step::Deploy), error } => !error.open,
+            Stopped::Failed { .. } | Stopped::NotStarted { .. } | Stopped::Cancelled => false,
+        };
+        let unfit = failed && self.work.record_only.is_none() && !self.serves().await;
         let (inside, workshop, folder) = (self.inside(), self.workshop.clone(), self.folder.clone());
         let (cache, cached) = (self.run.world.folders.cache(self.app), self.work.build.cache.clone());
         let given_up = blocking(move || {

@@ -140,11 +140,19 @@ pub struct StepError {
     pub help: Option<String>,
     /// What the step's log keeps, where it is more than the message.
     pub output: String,
+    /// Whether what was asked for may come to pass, or has: only a look at the world can tell.
+    pub open: bool,
 }
 
 impl StepError {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), ..Self::default() }
+    }
+
+    /// An end that only the next run's recovery can tell.
+    pub fn open(mut self) -> Self {
+        self.open = true;
+        self.help("what became of it is not known: apply again, which looks first")
     }
 
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -226,7 +226,8 @@ impl LiveRoll<'_> {
             Err(RollError::Lost { .. }) => {
                 let done = self.settled(step, &key).await?;
                 let left = world.home.finish_rename(self.app, step.run.lease.token).await;
-                left.map_err(|error| roll_error(&error, step))?;
+                // It serves, and its record is what recovery finds.
+                left.map_err(|error| roll_error(&error, step).open())?;
                 done
             }
             other => other.map_err(|error| roll_error(&error, step))?,
@@ -268,9 +269,10 @@ impl LiveRoll<'_> {
                 }
                 Ok(Outcome::Running | Outcome::Moved) | Err(_) if Instant::now() < end => {}
                 Ok(Outcome::Running | Outcome::Moved) => {
-                    return Err(StepError::new(format!("the roll was not over after {} s", limit.as_secs())));
+                    let message = format!("the roll was not over after {} s", limit.as_secs());
+                    return Err(StepError::new(message).open());
                 }
-                Err(error) => return Err(roll_error(&error, step)),
+                Err(error) => return Err(roll_error(&error, step).open()),
             }
             sleep(LOOK).await;
         }
@@ -380,5 +382,5 @@ fn failed(failure: &Failure, app: &AppName, scrub: &crate::scrub::Scrub) -> Step
     let message = scrub.text(&failure.reason.to_string()).into_owned();
     let output =
         std::iter::once(message.clone()).chain(evidence.iter().cloned()).collect::<Vec<_>>().join("\n");
-    StepError { message, evidence, help: Some(help), output }
+    StepError { message, evidence, help: Some(help), output, open: false }
 }

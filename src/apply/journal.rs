@@ -11,6 +11,7 @@ use super::events::{Event, StepError};
 use super::walk::{Gate, Stopped};
 use crate::plan::{Operation, Step};
 use crate::render::words;
+use crate::state::record::CANCELLED;
 use crate::state::{Change, DeploymentStatus, ForgeStatus, StepLog, StoreError};
 
 /// What a step gave.
@@ -163,6 +164,11 @@ impl<'a> Journal<'a> {
                 self.run.events.send(Event::Warning { address, step, message: error.message });
                 Ok(())
             }
+            Err(error) if error.open => {
+                // Written as failed, it would be nobody's: recovery looks at what has not ended.
+                self.run.control.leave_open();
+                Err(self.failure(Some(step), error))
+            }
             Err(error) => {
                 let words = if error.output.is_empty() { &error.message } else { &error.output };
                 let log = self.log(step, false, took, words);
@@ -210,7 +216,7 @@ impl<'a> Journal<'a> {
     /// Closes an operation that goes no further.
     async fn close_early(&self, stopped: Stopped) -> Stopped {
         let why = match &stopped {
-            Stopped::Cancelled => "cancelled".to_owned(),
+            Stopped::Cancelled => CANCELLED.to_owned(),
             Stopped::NotStarted { why } => why.clone(),
             Stopped::Failed { error, .. } => error.message.clone(),
         };

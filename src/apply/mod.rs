@@ -12,6 +12,7 @@ pub mod events;
 mod forge;
 mod journal;
 pub mod lease;
+pub mod leavings;
 pub mod recovery;
 mod walk;
 pub mod world;

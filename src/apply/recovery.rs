@@ -18,17 +18,23 @@ use crate::provider::supervise::client::Home;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1, Host};
 use crate::state::lock::{ProcessIdentity, TTL};
-use crate::state::{Change, DeploymentStatus, ForgeStatus, Journaled, Lease, PendingStep, Record, Snapshot};
+use crate::state::record::{DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
+use crate::state::{
+    Change, DeploymentStatus, ForgeStatus, Held, Journaled, Lease, PendingStep, Record, Snapshot,
+};
 
 /// How long a guard may take to see that its lease has ended, and to end its command.
 const GUARD: Duration = child::GUARD_GRACE.saturating_add(child::KILL_LIMIT);
-/// The seed's words for a deploy that a dead norn left.
-const DEPLOY_ERROR: &str = "norn restarted during deployment";
-/// The seed's words for a forge that a dead norn left.
-const FORGE_ERROR: &str = "norn restarted during operation";
-
 /// How often a supervisor that is busy is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// Who is at work on the state, unless its process is known to be gone.
+pub fn holder<'a>(
+    snapshot: &'a Snapshot,
+    alive: &dyn Fn(&ProcessIdentity) -> Option<bool>,
+) -> Option<&'a Held> {
+    snapshot.lock.as_ref().filter(|held| alive(&held.holder.process) != Some(false))
+}
 
 /// Settles in `snapshot` what dead runs left, and returns the changes that make it so. `own` is
 /// the run that holds the lease now, if one does.
@@ -38,8 +44,7 @@ pub fn settle(
     own: Option<&str>,
     alive: &dyn Fn(&ProcessIdentity) -> Option<bool>,
 ) -> Vec<Change> {
-    let holder = snapshot.lock.as_ref().filter(|held| alive(&held.holder.process) != Some(false));
-    let live = own.or(holder.map(|held| held.holder.run.as_str()));
+    let live = own.or(holder(snapshot, alive).map(|held| held.holder.run.as_str()));
     if own.is_none() && live.is_some() {
         // A run is under way: its rows are its own.
         return Vec::new();
@@ -49,21 +54,21 @@ pub fn settle(
     let mut changes = Vec::new();
     for row in snapshot.deployments.iter_mut().filter(|row| !row.status.settled()) {
         row.status = DeploymentStatus::Failed;
-        row.error = DEPLOY_ERROR.into();
+        row.error = DEPLOYMENT_INTERRUPTED.into();
         changes.push(Change::DeploymentStatus {
             id: row.id.clone(),
             status: DeploymentStatus::Failed,
-            error: DEPLOY_ERROR.into(),
+            error: DEPLOYMENT_INTERRUPTED.into(),
         });
     }
     for (app, forge) in &mut snapshot.forges {
         if matches!(forge.status, ForgeStatus::Forging | ForgeStatus::TearingDown) {
             forge.status = ForgeStatus::ForgeFailed;
-            forge.error = FORGE_ERROR.into();
+            forge.error = FORGE_INTERRUPTED.into();
             changes.push(Change::ForgeEnded {
                 app: app.clone(),
                 status: ForgeStatus::ForgeFailed,
-                error: FORGE_ERROR.into(),
+                error: FORGE_INTERRUPTED.into(),
                 resources: None,
             });
         }

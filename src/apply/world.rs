@@ -40,8 +40,13 @@ pub struct Folders {
 }
 
 impl Folders {
+    /// Where every app has a folder of its releases.
+    pub fn all_releases(&self) -> PathBuf {
+        self.stage.join("releases")
+    }
+
     pub fn releases(&self, app: &AppName) -> PathBuf {
-        self.stage.join("releases").join(app.as_str())
+        self.all_releases().join(app.as_str())
     }
 
     pub fn cache(&self, app: &AppName) -> PathBuf {

@@ -168,7 +168,7 @@ impl Applying<'_> {
             saved: None,
             lost: &self.options.selection.part.lost,
         };
-        locked.run(|settled| self.still_holds(&mut made, settled)).await
+        locked.run(async |settled| self.still_holds(&mut made, settled)).await
     }
 
     /// Plans again under the lock: what was shown must still hold.

@@ -7,16 +7,17 @@ use jiff::Timestamp;
 
 use super::apply::{print, refuse_blocked, warn_of_short_secrets};
 use super::args::{Apply, Global};
+use super::facts;
 use super::failure::{Exit, Failure};
 use super::locked::{Due, Locked, Settled};
 use super::plan_file;
 use super::project::{Project, store_failure};
 use super::shown::Shown;
 use super::workspace::{Root, Variables};
-use crate::desired::Desired;
-use crate::plan::Plan;
+use crate::desired::{Desired, Source};
 use crate::plan::resume::{At, Resumed, resume};
 use crate::plan::saved::{Saved, SavedV1};
+use crate::plan::{Plan, Work};
 use crate::render::plan::Header;
 use crate::render::{Printer, words};
 use crate::secret::Secret;
@@ -61,7 +62,11 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
             saved: Some(&saved.file.plan_id),
             lost: &saved.file.options.lost,
         };
-        locked.run(|settled| due(&plan, &saved.file, &project, &settled)).await
+        let due = async |settled: Settled| {
+            let due = due(&plan, &saved.file, &project, &settled)?;
+            check_sources(&project, &desired, &due.plan, printer).await.map(|()| due)
+        };
+        locked.run(due).await
     })
 }
 
@@ -176,6 +181,40 @@ fn check_values(saved: &SavedV1, desired: &Desired, key: &Secret) -> Result<(), 
     let mut failure = outdated("values are not those that the plan was made with");
     failure.details = others;
     Err(failure.help(format!("{AGAIN}; or set them as they were then")))
+}
+
+/// Whether each local source that is still to be deployed is the one that was planned. That is seen
+/// here, and not when some of the plan is done; the copy that is made of it is compared again.
+async fn check_sources(
+    project: &Project,
+    desired: &Desired,
+    rest: &Plan,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let now = facts::local_versions(project, desired, rest).await?;
+    let deploys = rest.operations.iter().filter_map(|operation| match &operation.work {
+        Work::Deploy(work) => Some((&operation.address.name, work)),
+        Work::Forge(_) | Work::Teardown(_) => None,
+    });
+    let mut others = Vec::new();
+    for (app, work) in deploys {
+        match (now.get(app), &work.source) {
+            (Some(Err(why)), _) => others.push(format!("{app}: {why}")),
+            (Some(Ok(version)), Source::Local { folder, .. }) if *version != work.commit => {
+                let folder = project.root.folder.join(folder);
+                let (folder, planned) = (folder.display(), &work.commit);
+                others.push(format!("{app}: {folder} is {version}, planned was {planned}"));
+            }
+            (Some(Ok(_)) | None, _) => {}
+        }
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    facts::warn_of_shallow(project, desired, printer).await?;
+    let mut failure = outdated("local sources are not as planned");
+    failure.details = others;
+    Err(failure.help(format!("{AGAIN}; or make them again what they were")))
 }
 
 /// What is left of the plan, if what it changes stands as planned or as its own runs left it.

@@ -12,7 +12,8 @@ use super::project::Project;
 use crate::address::Kind;
 use crate::apply::{recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
-use crate::plan::{Facts, Running, SourceFact};
+use crate::plan::{Facts, Plan, Running, SourceFact, Work};
+use crate::provider::releases;
 use crate::provider::source::{self, Git, GitError, local};
 use crate::provider::supervise::client::{Home, Observation};
 use crate::render::Printer;
@@ -102,6 +103,28 @@ pub fn state_of(seen: &Observation) -> Running {
     }
 }
 
+/// The version that each local source of a plan's deploys has now, or why it has none.
+///
+/// # Errors
+/// Where there is no git.
+pub async fn local_versions(
+    project: &Project,
+    desired: &Desired,
+    plan: &Plan,
+) -> Result<BTreeMap<AppName, Result<String, String>>, Failure> {
+    let look = Look::new(project, desired, true).await?;
+    let mut tasks = JoinSet::new();
+    for operation in &plan.operations {
+        let Work::Deploy(work) = &operation.work else { continue };
+        if let (Source::Local { folder, ignore }, None) = (&work.source, &work.record_only) {
+            let (look, name) = (Arc::clone(&look), operation.address.name.clone());
+            let (folder, ignore) = (folder.clone(), ignore.clone());
+            tasks.spawn(async move { (name, look.local(&folder, &ignore).await) });
+        }
+    }
+    Ok(tasks.join_all().await.into_iter().collect())
+}
+
 /// The facts for a plan.
 ///
 /// # Errors
@@ -113,16 +136,7 @@ pub async fn gather(
     running: BTreeMap<AppName, Running>,
     offline: bool,
 ) -> Result<Facts, Failure> {
-    let git = Git::new().await.map_err(|error| Failure::new(error.to_string()))?;
-    let look = Arc::new(Look {
-        git,
-        root: project.root.folder.clone(),
-        skip: project.skip(),
-        cache: std::env::temp_dir(),
-        slots: Semaphore::new(AT_ONCE),
-        values: desired.values.clone(),
-        offline,
-    });
+    let look = Look::new(project, desired, offline).await?;
     let mut tasks = JoinSet::new();
     for app in desired.apps.values() {
         let (look, app) = (Arc::clone(&look), app.clone());
@@ -203,27 +217,38 @@ struct Look {
 }
 
 impl Look {
-    async fn source(&self, app: &App, seen: Option<String>) -> Result<SourceFact, String> {
+    async fn new(project: &Project, desired: &Desired, offline: bool) -> Result<Arc<Self>, Failure> {
+        Ok(Arc::new(Self {
+            git: Git::new().await.map_err(|error| Failure::new(error.to_string()))?,
+            root: project.root.folder.clone(),
+            skip: project.skip(),
+            cache: std::env::temp_dir(),
+            slots: Semaphore::new(AT_ONCE),
+            values: desired.values.clone(),
+            offline,
+        }))
+    }
+
+    /// The version of a folder, named from the root file's.
+    async fn local(&self, folder: &str, ignore: &[String]) -> Result<String, String> {
         let _slot = self.slots.acquire().await.expect("the slots are never closed");
+        let folder = self.root.join(folder);
+        if !folder.is_dir() {
+            return Err(format!("there is no folder {}", folder.display()));
+        }
+        if !releases::stays_inside(&self.root, folder.strip_prefix(&self.root).unwrap_or(&folder)) {
+            return Err(format!("{} leaves the project by a link", folder.display()));
+        }
+        let skip = world::skipped(&self.skip, &folder, ignore);
+        let version = local::version(&self.git, &folder, &skip).await;
+        version.map(|version| version.to_string()).map_err(|error| error.to_string())
+    }
+
+    async fn source(&self, app: &App, seen: Option<String>) -> Result<SourceFact, String> {
         match &app.source {
-            Source::Local { folder, ignore } => {
-                let folder = self.root.join(folder);
-                if !folder.is_dir() {
-                    return Err(format!("there is no folder {}", folder.display()));
-                }
-                if !crate::provider::releases::stays_inside(
-                    &self.root,
-                    folder.strip_prefix(&self.root).unwrap_or(&folder),
-                ) {
-                    return Err(format!("{} leaves the project by a link", folder.display()));
-                }
-                let skip = world::skipped(&self.skip, &folder, ignore);
-                let version = local::version(&self.git, &folder, &skip).await;
-                version
-                    .map(|version| SourceFact::Version(version.to_string()))
-                    .map_err(|error| error.to_string())
-            }
+            Source::Local { folder, ignore } => self.local(folder, ignore).await.map(SourceFact::Version),
             Source::Git { url, reference, path } => {
+                let _slot = self.slots.acquire().await.expect("the slots are never closed");
                 let exact = reference.as_str().len() == 40
                     && matches!(reference, GitRef::Any(name) if name.bytes().all(|b| b.is_ascii_hexdigit()));
                 if self.offline && !exact {

@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::args::{Doing, Global};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
+use super::signals::{self, Listening};
 use super::talker::Talker;
 use crate::address::Address;
 use crate::apply::events::{Receiver, Sender};
-use crate::apply::lease::{self, Keeper};
+use crate::apply::lease::{self, Keeper, Waiting};
+use crate::apply::leavings::{self, Leavings};
 use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
@@ -30,7 +30,7 @@ use crate::render::{Printer, summary};
 use crate::scrub::Scrub;
 use crate::spec::name::AppName;
 use crate::state::lock::ProcessIdentity;
-use crate::state::{Applied, Change, Holder, Lease, Snapshot};
+use crate::state::{Applied, Change, Holder, Lease, Snapshot, StoreError};
 
 /// What work under the lock is about.
 pub struct Locked<'a> {
@@ -55,6 +55,14 @@ pub struct Settled {
     pub applied: Vec<Applied>,
 }
 
+/// The lock that is held, and by whom.
+struct Lock<'a> {
+    lease: &'a Lease,
+    own: &'a ProcessIdentity,
+    keeper: &'a Keeper,
+    control: Control,
+}
+
 /// What is to be done.
 pub struct Due {
     pub plan: Plan,
@@ -64,15 +72,23 @@ pub struct Due {
 
 impl Locked<'_> {
     /// Takes the lock, lets `decide` say what is due, and does that.
-    pub async fn run(&self, decide: impl FnOnce(Settled) -> Result<Due, Failure>) -> Result<Exit, Failure> {
+    pub async fn run(
+        &self,
+        decide: impl AsyncFnOnce(Settled) -> Result<Due, Failure>,
+    ) -> Result<Exit, Failure> {
         self.project.prepare()?;
         let holder = holder(&self.command)?;
         let wait = self.doing.waiting.time();
         let store = Arc::clone(&self.project.store);
-        let (lease, taken) = lease::take(&*store, &holder, wait).await.map_err(store_failure)?;
         let control = Control::default();
+        let mut signals = signals::listen(&control);
+        let taken = lease::take(&*store, &holder, wait, &control, &mut tell_waiting(self.printer)).await;
+        let Some((lease, taken)) = taken.map_err(store_failure)? else {
+            return Err(self.stopped(&control));
+        };
         let keeper = Keeper::start(Arc::clone(&store), lease.clone(), taken, control.clone());
-        let result = self.locked(decide, &lease, &holder.process, &keeper, control.clone()).await;
+        let lock = Lock { lease: &lease, own: &holder.process, keeper: &keeper, control: control.clone() };
+        let result = self.locked(decide, lock, &mut signals).await;
         drop(keeper);
         if !control.lost() {
             let _ = store.unlock(&lease).await;
@@ -82,18 +98,18 @@ impl Locked<'_> {
 
     async fn locked(
         &self,
-        decide: impl FnOnce(Settled) -> Result<Due, Failure>,
-        lease: &Lease,
-        own: &ProcessIdentity,
-        keeper: &Keeper,
-        control: Control,
+        decide: impl AsyncFnOnce(Settled) -> Result<Due, Failure>,
+        lock: Lock<'_>,
+        signals: &mut Listening,
     ) -> Result<Exit, Failure> {
         // A place that refused its lock is none to remember.
         self.project.place.remember()?;
         let (events, received) = Sender::channel();
-        let settled = self.settle(lease, own, &events).await?;
+        let settled = self.settle(&lock, &events).await?;
         let key = settled.stored.key.clone().expect("a store that was locked has a key");
-        let Due { plan, done } = decide(settled)?;
+        let left = self.left(&settled);
+        let Due { plan, done } = self.unless_stopped(&lock.control, decide(settled)).await??;
+        self.sweep(leavings::not_taken_up(left, &plan), &events).await;
         for address in &done {
             events.send(Event::OperationSkipped { address: address.clone() });
         }
@@ -101,6 +117,7 @@ impl Locked<'_> {
             self.nothing_left(received, !done.is_empty());
             return Ok(Exit::Ok);
         }
+        let Lock { lease, keeper, control, .. } = lock;
         let run = Arc::new(Run {
             store: Arc::clone(&self.project.store),
             lease: lease.clone(),
@@ -112,18 +129,37 @@ impl Locked<'_> {
             plan: self.saved.map(str::to_owned),
             parallelism: self.doing.parallelism.get().into(),
         });
-        let outcome = self.walk(run, &plan, received, control).await?;
+        let outcome = self.walk(run, &plan, received, signals).await?;
         Ok(self.conclude(&plan, &outcome))
     }
 
-    /// Settles what dead runs left.
-    async fn settle(
+    /// What comes before the walk and may take long, unless the run is stopped meanwhile.
+    async fn unless_stopped<T>(
         &self,
-        lease: &Lease,
-        own: &ProcessIdentity,
-        events: &Sender,
-    ) -> Result<Settled, Failure> {
-        let store = &self.project.store;
+        control: &Control,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = control.stopped() => Err(self.stopped(control)),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Why a run ends that was stopped before its walk.
+    fn stopped(&self, control: &Control) -> Failure {
+        if control.lost() {
+            let reason = control.unrenewed().unwrap_or_else(|| "it was not renewed in time".into());
+            return store_failure(StoreError::LeaseLost { reason });
+        }
+        finished(self.global, self.printer, "cancelled");
+        Failure::new("norn was stopped before anything of the plan was begun").exit(Exit::Cancelled)
+    }
+
+    /// Settles what dead runs left.
+    async fn settle(&self, lock: &Lock<'_>, events: &Sender) -> Result<Settled, Failure> {
+        let Lock { lease, own, control, .. } = lock;
+        let (store, home) = (&self.project.store, self.project.home());
         let mut stored = store.snapshot().await.map_err(store_failure)?;
         let unseen = recovery::unseen(&stored, own);
         if !unseen.is_zero() {
@@ -131,11 +167,13 @@ impl Locked<'_> {
             self.printer.talk(&format!(
                 "waiting {seconds} s, until the commands of a dead run on another machine have ended"
             ));
-            tokio::time::sleep(unseen).await;
+            self.unless_stopped(control, tokio::time::sleep(unseen)).await?;
         }
-        let ended = recovery::end_children(&stored).await.map_err(|error| Failure::new(error.to_string()))?;
-        recovery::finish_renames(&stored, &self.project.home(), lease).await;
-        let running = facts::running(self.project.home(), &stored, self.desired, self.lost).await;
+        let ended = self.unless_stopped(control, recovery::end_children(&stored)).await?;
+        let ended = ended.map_err(|error| Failure::new(error.to_string()))?;
+        self.unless_stopped(control, recovery::finish_renames(&stored, &home, lease)).await?;
+        let running =
+            self.unless_stopped(control, facts::running(home, &stored, self.desired, self.lost)).await?;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
         if !changes.is_empty() {
             store.write(lease, &changes).await.map_err(store_failure)?;
@@ -159,6 +197,28 @@ impl Locked<'_> {
         Ok(Settled { stored, running, applied })
     }
 
+    /// What attempts left here.
+    fn left(&self, settled: &Settled) -> BTreeMap<AppName, Leavings> {
+        leavings::find(&self.project.folders, self.desired, &settled.stored, &settled.running)
+    }
+
+    /// Removes what attempts left. What cannot be removed keeps nothing from being done.
+    async fn sweep(&self, left: BTreeMap<AppName, Leavings>, events: &Sender) {
+        for (app, left) in left {
+            let swept = tokio::task::spawn_blocking(move || left.sweep()).await;
+            match swept.expect("removing folders does not panic") {
+                Ok(0) => {}
+                Ok(_) => {
+                    let what = format!("removed what attempts to deploy {app} left");
+                    events.send(Event::Recovered { what });
+                }
+                Err(error) => self
+                    .printer
+                    .talk(&format!("warning: what attempts to deploy {app} left cannot be removed: {error}")),
+            }
+        }
+    }
+
     /// Tells of a run that has nothing to do but what was settled.
     fn nothing_left(&self, mut received: Receiver, done: bool) {
         let mut talker = Talker::new(self.global, self.doing.log_format, self.printer);
@@ -178,10 +238,8 @@ impl Locked<'_> {
         run: Arc<Run>,
         plan: &Plan,
         mut received: Receiver,
-        control: Control,
+        signals: &mut Listening,
     ) -> Result<Outcome, Failure> {
-        let (notices, mut noticed) = mpsc::unbounded_channel();
-        let signals = tokio::spawn(listen(control, notices));
         let mut talker = Talker::new(self.global, self.doing.log_format, self.printer);
         let (plan, command) = (plan.clone(), self.command.clone());
         let mut applying = tokio::spawn(async move { apply::apply(run, &plan, &command).await });
@@ -191,7 +249,7 @@ impl Locked<'_> {
                     Some(event) => talker.say(&event),
                     None => break (&mut applying).await,
                 },
-                Some(notice) = noticed.recv() => talker.alert(notice),
+                Some(notice) = signals.notices.recv() => talker.alert(notice),
                 outcome = &mut applying => {
                     while let Some(event) = received.try_recv() {
                         talker.say(&event);
@@ -200,7 +258,6 @@ impl Locked<'_> {
                 }
             }
         };
-        signals.abort();
         talker.finish();
         let outcome = outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         outcome.map_err(store_failure)
@@ -246,6 +303,17 @@ impl Locked<'_> {
     }
 }
 
+/// Tells of waiting for the lock.
+pub fn tell_waiting(printer: Printer) -> impl FnMut(Waiting<'_>) {
+    move |waiting| match waiting {
+        Waiting::For(held, time) => printer.talk(&format!(
+            "waiting for the lock on the state, at most {} s: it is held by {held}",
+            time.as_secs()
+        )),
+        Waiting::Over(time) => printer.talk(&format!("got the lock on the state after {} s", time.as_secs())),
+    }
+}
+
 /// The last event of an apply.
 pub fn finished(global: &Global, printer: Printer, result: &'static str) {
     if global.json {
@@ -285,27 +353,4 @@ pub fn holder(reason: &str) -> Result<Holder, Failure> {
         job_url: variable("CI_JOB_URL").or_else(github),
         reason: reason.to_owned(),
     })
-}
-
-/// The first signal stops the run gently, the second at once.
-async fn listen(control: Control, notices: mpsc::UnboundedSender<&'static str>) {
-    let signals =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else { return };
-    for time in 0.. {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        let notice = if time == 0 {
-            control.stop();
-            "stopping: running steps are finished, nothing new is started; again to cancel them"
-        } else {
-            control.cancel();
-            "cancelling: running steps are ended"
-        };
-        // The receiver lives as long as the run that would be stopped.
-        let _ = notices.send(notice);
-    }
 }

@@ -19,6 +19,7 @@ mod schema;
 mod show;
 mod show_spec;
 mod shown;
+mod signals;
 mod state;
 mod status;
 mod supervise;

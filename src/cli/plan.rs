@@ -9,7 +9,7 @@ use super::plan_file;
 use super::project::{Project, store_failure};
 use super::shown::Shown;
 use super::workspace::Variables;
-use crate::apply::recovery;
+use crate::apply::{leavings, recovery};
 use crate::desired::{Desired, GitRef, Source};
 use crate::plan::saved::SavedV1;
 use crate::plan::{self, Options, select};
@@ -41,6 +41,9 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         shown.write(&options.output)?;
         shown.print(global, printer);
         shown.tell_github()?;
+        if let Some(holder) = recovery::holder(&made.stored, &machine::alive) {
+            printer.talk(&format!("warning: {holder} is at work, so this plan may be out of date soon"));
+        }
         if let (Some(path), Some(saved)) = (&options.out, &saved) {
             let (path, command) = (path.display(), plan_file::command(path));
             printer.talk(&format!("Saved in {path}, valid until {:.0}: {command}", saved.expires_at));
@@ -75,7 +78,11 @@ impl Made {
             known(app, &desired, &stored)?;
         }
         let running = facts::running(project.home(), &stored, &desired, &selection.part.lost).await;
-        let settles = recovery::settle(&mut stored, &running, None, &machine::alive).len();
+        let busy = recovery::holder(&stored, &machine::alive).is_some();
+        let mut settles = recovery::settle(&mut stored, &running, None, &machine::alive).len();
+        if !busy {
+            settles += leavings::find(&project.folders, &desired, &stored, &running).len();
+        }
         let facts = if options.destroy || options.restart.is_some() {
             plan::Facts { running, ..plan::Facts::default() }
         } else {

@@ -45,7 +45,7 @@ pub fn sweep(releases: &Path, cache: &Path, cached: &[String], inner: &Path) -> 
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(BUILDING) || (name.starts_with('.') && name.ends_with(".part")) {
+        if is_unfinished(&name) {
             put_back(&entry.path().join(inner), cache, cached)?;
             failpoint::before("sweep", &entry.path())?;
             fs::remove_dir_all(entry.path())?;
@@ -54,6 +54,24 @@ pub fn sweep(releases: &Path, cache: &Path, cached: &[String], inner: &Path) -> 
         }
     }
     Ok(swept)
+}
+
+/// The names of the folders in that of all releases in which attempts left something; sorted. What
+/// cannot be read counts as nothing.
+pub fn attempted(all: &Path) -> Vec<String> {
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let left =
+        |name: &String| names(&all.join(name)).iter().any(|n| is_unfinished(n) || n.starts_with(ATTEMPT));
+    let mut found: Vec<String> = names(all).into_iter().filter(left).collect();
+    found.sort();
+    found
+}
+
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with(BUILDING) || (name.starts_with('.') && name.ends_with(".part"))
 }
 
 /// Moves the cached folders into a new workshop; those that its code brings along stay its own.

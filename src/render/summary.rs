@@ -32,15 +32,14 @@ pub fn text(outcome: &Outcome, command: &str, urls: &BTreeMap<String, String>, c
             outcome.done.len(),
             failed.len()
         );
-        for address in failed {
+        for address in &failed {
             out += &format!("  failed: {address}\n");
         }
         if let Some(why) = &outcome.unwritten {
             out += &format!("The end of the run could not be written: {why}.\n");
         }
-        out += &format!(
-            "What is done stays done. Mend what failed and run `{command}` again: it goes on from here.\n"
-        );
+        let mend = if failed.is_empty() { "Run" } else { "Mend what failed and run" };
+        out += &format!("What is done stays done. {mend} `{command}` again: it goes on from here.\n");
     }
     for (app, url) in urls {
         out += &format!("  {app}: {}\n", paint.cyan(url));
@@ -56,7 +55,7 @@ mod tests {
     fn a_run_that_failed_goes_on_with_its_own_command() {
         let outcome = Outcome { cancelled: true, ..Outcome::default() };
         let text = text(&outcome, "norn destroy", &BTreeMap::new(), false);
-        assert!(text.contains("run `norn destroy` again"), "{text}");
-        assert!(!text.contains("norn apply"), "{text}");
+        assert!(text.contains("Run `norn destroy` again"), "{text}");
+        assert!(!text.contains("norn apply") && !text.contains("failed and"), "{text}");
     }
 }

@@ -6,6 +6,7 @@ use crate::plan::resume::{Moved, Now};
 use crate::plan::{
     Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
 };
+use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
 
 /// Why an operation is planned.
 pub fn reason(reason: &Reason) -> String {
@@ -28,7 +29,11 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ReleaseMissing => "drift: the folder of its release is gone".into(),
         Reason::LiveUnrecorded => "it serves already, a run died before it wrote that down".into(),
         Reason::CommitUnknown => "its commit was never seen".into(),
-        Reason::LastFailed { error } => format!("the last attempt failed: {}", first_line(error)),
+        Reason::LastFailed { error } => match error.as_str() {
+            DEPLOYMENT_INTERRUPTED | FORGE_INTERRUPTED => "the last attempt was interrupted".into(),
+            CANCELLED => "the last attempt was cancelled".into(),
+            _ => format!("the last attempt failed: {}", first_line(error)),
+        },
     }
 }
 

@@ -52,6 +52,13 @@ impl Record {
     }
 }
 
+/// The published words for a deployment that a dead norn left.
+pub const DEPLOYMENT_INTERRUPTED: &str = "norn restarted during deployment";
+/// The error of what a user stopped between two steps.
+pub const CANCELLED: &str = "cancelled";
+/// The published words for a forge that a dead norn left.
+pub const FORGE_INTERRUPTED: &str = "norn restarted during operation";
+
 macro_rules! statuses {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
         $(#[$doc])*

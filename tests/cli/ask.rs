@@ -99,6 +99,23 @@ fn a_plan_that_is_out_of_date_is_asked_for_again() {
     let asked = asked.end();
     assert_eq!(asked.code, Some(0), "{}", asked.all());
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
+
+    // Norn heard signals while it had the lock; at the second question the key ends it.
+    sandbox.write("greeting.txt", "two");
+    let mut asked = at_terminal(&sandbox, "apply").start();
+    asked.until("[y/N]");
+    sandbox.norn("apply --yes").ok();
+    sandbox.write("greeting.txt", "three");
+    asked.write("y\n");
+    asked.until("here is the new plan");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while asked.seen().matches("[y/N]").count() < 2 {
+        assert!(std::time::Instant::now() < end, "it does not ask again: {}", asked.seen());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    asked.write("\x03");
+    let asked = asked.end();
+    assert_eq!(asked.code, Some(130), "{}", asked.all());
 }
 
 #[test]

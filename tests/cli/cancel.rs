@@ -20,10 +20,11 @@ fn one_ctrl_c_finishes_the_running_step() {
     release(&sandbox, "build");
     let ran = applying.end();
     assert_eq!(ran.code, Some(130), "{}", ran.all());
-    ran.says("build: done").says("Cancelled: ").says("norn apply");
+    ran.says("build: done").says("Cancelled: ").says("What is done stays done. Run `norn apply` again");
     assert!(!ran.err.contains("test: started"), "{}", ran.all());
     assert!(get(port, "/").is_err());
     only_the_app_runs(&sandbox, 0);
+    sandbox.norn("plan").ok().prints("the last attempt was cancelled");
     sandbox.norn("apply --yes").ok();
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
 }
@@ -140,5 +141,86 @@ fn at_a_terminal_the_key_stops_norn_and_no_command_of_it() {
     only_the_app_runs(&sandbox, 0);
     release(&sandbox, "test");
     sandbox.norn("apply --yes").ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("one"));
+}
+
+/// Changes the state as something else might have left it.
+fn change(sandbox: &Sandbox, statement: &str) {
+    let db = rusqlite::Connection::open(sandbox.path(".norn/state.db")).expect("the state opens");
+    db.busy_timeout(Duration::from_secs(5)).expect("it waits");
+    let changed = db.execute(statement, []).expect("the statement is right");
+    assert!(changed > 0, "{statement}");
+}
+
+#[test]
+fn who_waits_for_the_lock_says_so_once_and_can_be_stopped() {
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    sandbox.norn("apply --yes").ok();
+    sandbox.write("greeting.txt", "two");
+    let held = "update norn_locks set run = 'another', who = 'ana@box', machine_id = 'another', \
+                expires_at = '2999-01-01T00:00:00.000000Z'";
+    change(&sandbox, held);
+    for signal in [Signal::INT, Signal::TERM] {
+        let waiting = sandbox.norn("apply --yes --json --lock-wait 60s").start();
+        waiting.until("waiting for the lock");
+        let begun = Instant::now();
+        waiting.signal(signal);
+        let ran = waiting.end();
+        assert_eq!(ran.code, Some(130), "{}", ran.all());
+        assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+        ran.one_error()
+            .says("at most 60 s: it is held by ana@box")
+            .says("before anything of the plan was begun");
+        assert_eq!(ran.err.lines().count(), 2, "{}", ran.all());
+        let last = ran.out.lines().next_back().expect("an event");
+        let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+        assert_eq!(last["result"], "cancelled");
+    }
+    sandbox.norn("lock status").ok().prints("ana@box");
+
+    let waiting = sandbox.norn("apply --yes --lock-wait 60s").start();
+    waiting.until("waiting for the lock");
+    change(&sandbox, "update norn_locks set run = null");
+    let ran = waiting.end();
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    assert_eq!(ran.err.matches("waiting for the lock").count(), 1, "{}", ran.all());
+    ran.says("got the lock on the state after");
+    assert_eq!(get(port, "/").as_deref(), Ok("two"));
+}
+
+#[test]
+fn stopped_while_it_settles_what_a_dead_run_left_it_gives_the_lock_back() {
+    let port = free_port();
+    let sandbox = held(port);
+    hold(&sandbox, "build");
+    let applying = sandbox.norn("apply --yes -v").start();
+    applying.until("reached build");
+    applying.signal(Signal::KILL);
+    applying.end();
+    only_the_app_runs(&sandbox, 0);
+    release(&sandbox, "build");
+    // Its command was on another machine, so nobody can see that it has ended.
+    change(
+        &sandbox,
+        "update norn_steps set detail = json_replace(detail, '$.child.group.machineId', 'another', \
+         '$.child.guard.machineId', 'another') where ended_at is null",
+    );
+    for signal in [Signal::INT, Signal::HUP] {
+        let settling = sandbox.norn("apply --yes").start();
+        settling.until("until the commands of a dead run");
+        let begun = Instant::now();
+        settling.signal(signal);
+        let ran = settling.end();
+        assert_eq!(ran.code, Some(130), "{}", ran.all());
+        assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+        ran.one_error().says("before anything of the plan was begun");
+        sandbox.norn("lock status").ok().prints("is not locked");
+    }
+    change(
+        &sandbox,
+        "update norn_runs set heartbeat_at = '2020-01-01T00:00:00.000000Z' where ended_at is null",
+    );
+    sandbox.norn("apply --yes").ok().says("settled what 1 dead run left");
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
 }

@@ -64,7 +64,7 @@ fn a_killed_apply_is_gone_on_with_from_every_step() {
 
         sandbox.norn("status").ok().prints("left by a dead run").prints("norn restarted during deployment");
         let plan = sandbox.norn("plan --detailed-exitcode").exits(2);
-        plan.prints("norn restarted during deployment");
+        plan.prints("the last attempt was interrupted");
         let again = sandbox.norn("apply --yes").ok();
         again.says("recovered: settled what 1 dead run left");
         said = step.to_owned();
@@ -113,8 +113,10 @@ fn two_applies_at_once_take_turns() {
         .says(&format!("pid {}", first.pid().as_raw_nonzero()))
         .says("--lock-wait");
     sandbox.norn("status").ok().prints("changing now");
-    // Planning waits for nobody.
-    sandbox.norn("plan").ok();
+    // Planning waits for nobody, and says so.
+    let planned = sandbox.norn("plan --json").ok();
+    planned.says("norn apply, since").says("is at work, so this plan may be out of date soon");
+    planned.json();
     let third = sandbox.norn("apply --yes --lock-wait 30s").start();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(!first.ended());
@@ -126,6 +128,7 @@ fn two_applies_at_once_take_turns() {
     assert_eq!(third.code, Some(5), "{}", third.all());
     third.one_error().says("since the plan was shown");
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
+    assert!(!sandbox.norn("plan").ok().err.contains("at work"));
 }
 
 #[test]

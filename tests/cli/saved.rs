@@ -175,6 +175,9 @@ fn a_plan_that_is_out_of_date_is_refused_with_what_moved() {
     let remembered = sandbox.read(".norn/store");
     sandbox.norn("plan --out ../other.norn --state ../other.db").ok();
     refused("another state", sandbox.norn("apply ../plan.norn --state ../other.db"));
+    // Where a state is that nobody named is an error of the place, for every command.
+    let elsewhere = apply(&sandbox).exits(1);
+    elsewhere.one_error().says("the state was in").says("name the one you mean with --state");
     sandbox.write(".norn/store", &remembered);
     assert!(!sandbox.path("../other.db.d/releases").exists());
 
@@ -246,6 +249,51 @@ fn who_planned_cannot_be_asked_whether_the_spec_is_good() {
     assert!(get(port, "/").is_err());
     sandbox.norn("apply ../plan.norn").env("WORD", "Hi").ok();
     assert_eq!(get(port, "/").as_deref(), Ok("Hi one"));
+}
+
+#[test]
+fn a_source_that_changed_is_refused_before_anything_starts() {
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    let mut spec = sandbox.read("infraspec.yaml");
+    let mended = format!("test -e {}", sandbox.folder().join("mended").display());
+    for (name, build) in [("first", "true"), ("second", &mended), ("third", "true")] {
+        sandbox.write(&format!("{name}/file"), "one");
+        spec += &format!(
+            "  {name}:\n    role: worker\n    path: ./{name}\n    command: exec tail -f /dev/null\n    \
+             healthcheck: {{command: 'true'}}\n    build: {{command: {build}}}\n"
+        );
+    }
+    sandbox.write("infraspec.yaml", &spec);
+    sandbox.norn("plan --out ../plan.norn").ok();
+    sandbox.write("greeting.txt", "two");
+    sandbox.write("third/file", "two");
+    let refused = sandbox.norn("apply ../plan.norn").exits(5);
+    refused.one_error().says("local sources are not as planned");
+    let line = |app: &str| {
+        let found = refused.err.lines().find(|line| line.trim_start().starts_with(app)).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("nothing is said of {app}: {}", refused.all()))
+    };
+    for (app, folder) in [("hello:", "project"), ("third:", "third")] {
+        let line = line(app);
+        assert!(line.contains(folder) && line.matches("local:").count() == 2, "{line}");
+    }
+    assert!(!refused.err.contains("first:") && !refused.err.contains("second:"), "{}", refused.all());
+    assert!(!sandbox.path(".norn/releases").exists(), "nothing was begun");
+    let history = sandbox.norn("history --json").ok().json();
+    assert_eq!(history["deployments"], serde_json::json!([]));
+
+    // What the plan did already is not built of its source again, whatever became of that.
+    sandbox.write("greeting.txt", "one");
+    sandbox.write("third/file", "one");
+    sandbox.norn("apply ../plan.norn").exits(3).says("deploy/second build: FAILED");
+    sandbox.write("first/file", "two");
+    sandbox.write("../mended", "");
+    fs::rename(sandbox.path("second"), sandbox.path("aside")).expect("it is there");
+    let gone = sandbox.norn("apply ../plan.norn").exits(5);
+    gone.one_error().says("second: there is no folder");
+    fs::rename(sandbox.path("aside"), sandbox.path("second")).expect("it is there");
+    sandbox.norn("apply ../plan.norn").ok();
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::apply::Control;
+use crate::apply::lease;
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::locked::holder;
+use crate::cli::locked::{holder, tell_waiting};
 use crate::cli::project::{Project, store_failure};
 use crate::provider::machine;
 use crate::render::Printer;
@@ -69,7 +71,9 @@ pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) ->
         super::must_be_empty(&project.state_label(), there.as_ref())?;
         project.prepare()?;
         let store = &project.store;
-        let lease = store.lock(&holder("norn state import")?, wait).await.map_err(store_failure)?;
+        let (holder, control) = (holder("norn state import")?, Control::default());
+        let taken = lease::take(&**store, &holder, wait, &control, &mut tell_waiting(printer)).await;
+        let (lease, _) = taken.map_err(store_failure)?.expect("nothing stops it");
         let imported = store.import(&lease, &dump).await;
         let _ = store.unlock(&lease).await;
         imported.map_err(store_failure)?;

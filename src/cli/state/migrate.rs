@@ -12,7 +12,7 @@ use crate::apply::lease::{self, Keeper};
 use crate::apply::world::Folders;
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::locked::holder;
+use crate::cli::locked::{holder, tell_waiting};
 use crate::cli::place::{Location, StatePlace};
 use crate::cli::project::{self, Project, store_failure};
 use crate::provider::folders::{self, InTheWay};
@@ -72,7 +72,7 @@ impl Moving<'_> {
         folders::can_lead(&self.project.folders.stage, &self.folders.stage).map_err(in_the_way)?;
         // What cannot take it is refused before anything is locked.
         self.store.export().await.map_err(store_failure)?;
-        let (lease, keeper) = lock(from, wait).await?;
+        let (lease, keeper) = lock(from, wait, printer).await?;
         let moved = self.locked(&lease, printer).await;
         drop(keeper);
         let _ = from.unlock(&lease).await;
@@ -89,7 +89,7 @@ impl Moving<'_> {
             printer.talk(&format!("{} has a whole copy already", self.place.label()));
         } else {
             self.must_be_free(&dump, there.as_ref())?;
-            self.fill(&dump).await?;
+            self.fill(&dump, printer).await?;
         }
         let copy = self.store.export().await.map_err(store_failure)?;
         if !copy.is_some_and(|copy| copy.same_as(&dump)) {
@@ -115,8 +115,8 @@ impl Moving<'_> {
         })
     }
 
-    async fn fill(&self, dump: &Dump) -> Result<(), Failure> {
-        let (lease, keeper) = lock(&self.store, Duration::ZERO).await?;
+    async fn fill(&self, dump: &Dump, printer: Printer) -> Result<(), Failure> {
+        let (lease, keeper) = lock(&self.store, Duration::ZERO, printer).await?;
         let filled = self.store.import(&lease, dump).await;
         drop(keeper);
         let _ = self.store.unlock(&lease).await;
@@ -178,10 +178,11 @@ impl Moving<'_> {
     }
 }
 
-async fn lock(store: &Arc<dyn Store>, wait: Duration) -> Result<(Lease, Keeper), Failure> {
-    let taken = lease::take(&**store, &holder("norn state migrate")?, wait).await;
-    let (lease, taken) = taken.map_err(store_failure)?;
-    let keeper = Keeper::start(Arc::clone(store), lease.clone(), taken, Control::default());
+async fn lock(store: &Arc<dyn Store>, wait: Duration, printer: Printer) -> Result<(Lease, Keeper), Failure> {
+    let (holder, control) = (holder("norn state migrate")?, Control::default());
+    let taken = lease::take(&**store, &holder, wait, &control, &mut tell_waiting(printer)).await;
+    let (lease, taken) = taken.map_err(store_failure)?.expect("nothing stops it");
+    let keeper = Keeper::start(Arc::clone(store), lease.clone(), taken, control);
     Ok((lease, keeper))
 }
 

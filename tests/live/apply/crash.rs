@@ -156,6 +156,76 @@ fn a_second_interrupt_after_traffic_moved_records_what_serves() {
 }
 
 #[test]
+fn a_roll_whose_end_nobody_tells_is_left_to_the_next_run() {
+    let port = free_port();
+    let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");
+    sandbox.ok("apply --yes");
+    sandbox.write("web/version", "two");
+    let spec = crate::support::web("web", port, "env: {VERSION: two}");
+    sandbox.spec(&spec.replace("{drain: 8s}", "{drain: 2s, timeout: 8s}"));
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).expect("the front listens");
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+    let mut norn = sandbox.spawn("apply --yes");
+    until("traffic has moved", || get(port, "/").is_ok_and(|answer| answer.starts_with("two")));
+    let [supervisor] = sandbox.processes_of(" supervise --app web ")[..] else { panic!("one supervises") };
+    interrupt(supervisor, Signal::STOP);
+    for _ in 0..2 {
+        interrupt(norn.id(), Signal::INT);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(norn.wait().expect("it is ours").code(), Some(130));
+    assert_eq!(sandbox.rows().last().expect("a row").short(), ("deploying", ""), "nobody knows its end");
+    interrupt(supervisor, Signal::CONT);
+    drop(slow);
+    let plan = sandbox.ok("plan").out;
+    assert!(plan.contains("it serves already"), "{plan}");
+    sandbox.ok("apply --yes");
+    let rows = sandbox.rows();
+    let [_, dead, recorded] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((dead.short(), recorded.short()), (("failed", DEAD), ("deployed", "")));
+    assert!(recorded.steps().iter().all(|step| step.ends_with("skipped")), "{:?}", recorded.steps());
+    assert_eq!(sandbox.open_in_journal(), 0);
+    sandbox.plan_is_empty();
+}
+
+#[test]
+fn what_an_attempt_left_is_removed_though_its_app_is_not_deployed_again() {
+    const RELEASES: &str = ".norn/releases/web";
+    let port = free_port();
+    let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");
+    sandbox.ok("apply --yes");
+    let live = sandbox.names(RELEASES, "");
+    sandbox.write("web/version", "two");
+    let build = "env: {VERSION: one}\nbuild: {command: 'touch ../../../../building; sleep 30'}\n";
+    sandbox.spec(&crate::support::web("web", port, build));
+    let mut norn = sandbox.spawn("apply --yes");
+    until("the build runs", || sandbox.path("building").exists());
+    norn.kill().expect("it is ours");
+    norn.wait().expect("it is ours");
+    assert_eq!(sandbox.names(RELEASES, ".building-").len(), 1);
+    // The spec takes back what was begun.
+    std::fs::remove_file(sandbox.path("web/version")).expect("it is there");
+    sandbox.spec(&crate::support::web("web", port, "env: {VERSION: one}"));
+    sandbox.plan_is_empty();
+    let swept = sandbox.ok("apply --yes");
+    assert!(swept.err.contains("removed what attempts to deploy web left"), "{}", swept.err);
+    assert_eq!(sandbox.names(RELEASES, ""), live);
+
+    // A run that died after it had settled that, and an app that nobody knows. What serves is no attempt.
+    sandbox.write(&format!("{RELEASES}/.building-x/file"), "");
+    sandbox.write(&format!("{RELEASES}/x/file"), "");
+    for name in ["x", &live[0]] {
+        sandbox.write(&format!("{RELEASES}/.made-{name}"), "of this");
+    }
+    sandbox.write(".norn/releases/gone/.building-x/file", "");
+    sandbox.ok("apply --yes");
+    assert_eq!(sandbox.names(RELEASES, ""), live);
+    assert_eq!(sandbox.names(".norn/releases", ""), ["web"]);
+    assert!(get(port, "/").expect("it serves").starts_with("one"));
+    assert!(!sandbox.ok("apply --yes").err.contains("removed"));
+}
+
+#[test]
 fn interrupts_leave_the_old_release_serving_and_go_on_later() {
     let port = free_port();
     let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");

@@ -1,0 +1,114 @@
+//! What attempts left in the folders of releases that came to nothing: finding it, removing it.
+//!
+//! Elsewhere: the folders (`provider::releases`), taking up a finished attempt (`deploy`).
+//! Invariant: what is recorded, and what a process works in, is not removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::world::Folders;
+use crate::address::Kind;
+use crate::desired::{Build, Desired, Source};
+use crate::plan::{Plan, Running, Work};
+use crate::provider::{machine, releases};
+use crate::spec::name::AppName;
+use crate::state::Snapshot;
+use crate::state::format::DeployV1;
+
+/// What attempts at one app left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leavings {
+    releases: PathBuf,
+    cache: PathBuf,
+    cached: Vec<String>,
+    /// The app's folder in its source.
+    inner: PathBuf,
+    /// The folders of releases that are no attempts, whatever a word beside them says.
+    kept: BTreeSet<PathBuf>,
+}
+
+impl Leavings {
+    pub fn new(folders: &Folders, app: &AppName, made_of: Option<(&Source, &Build)>) -> Self {
+        let (inner, cached) = match made_of {
+            Some((source, build)) => (inner(source), build.cache.clone()),
+            // Whose build is not known has no cache to go on with.
+            None => (PathBuf::new(), Vec::new()),
+        };
+        let (releases, cache) = (folders.releases(app), folders.cache(app));
+        Self { releases, cache, cached, inner, kept: BTreeSet::new() }
+    }
+
+    pub fn keep(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.kept.extend(folders);
+        self
+    }
+
+    /// Removes it, and says how many folders that were.
+    ///
+    /// # Errors
+    /// Where a folder cannot be removed.
+    pub fn sweep(&self) -> io::Result<usize> {
+        let mut swept = releases::sweep(&self.releases, &self.cache, &self.cached, &self.inner)?;
+        for folder in releases::attempts(&self.releases)? {
+            if self.kept.contains(&folder) {
+                releases::forget_attempt(&folder)?;
+            } else if !machine::works_in(&folder) {
+                releases::remove_attempt(&folder)?;
+                swept += 1;
+            }
+        }
+        // One that nothing else is in is of an app that never lived.
+        let _ = std::fs::remove_dir(&self.releases);
+        Ok(swept)
+    }
+}
+
+/// What attempts left here, by app, of those too that neither the spec nor the state knows. An app that
+/// another machine supervises, or of which nothing can be learned, is left alone.
+pub fn find(
+    folders: &Folders,
+    desired: &Desired,
+    stored: &Snapshot,
+    running: &BTreeMap<AppName, Running>,
+) -> BTreeMap<AppName, Leavings> {
+    let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
+    let recorded = records.filter_map(|(_, record)| record.read::<DeployV1>());
+    let recorded: Vec<PathBuf> =
+        recorded.map(|release| releases::root(&folders.stage, &release.folder)).collect();
+    let mut found = BTreeMap::new();
+    for name in releases::attempted(&folders.all_releases()) {
+        let Ok(app) = name.parse::<AppName>() else { continue };
+        let serves = match running.get(&app) {
+            Some(Running::Elsewhere { .. } | Running::Silent { .. }) => continue,
+            Some(Running::Serving { tag: Some(tag), .. }) => tag.rsplit(':').next(),
+            Some(Running::Serving { tag: None, .. } | Running::Unsupervised { .. }) => None,
+            Some(Running::Nothing | Running::Rebooted) | None => None,
+        };
+        let own = serves.map(|name| folders.releases(&app).join(name));
+        let made_of = desired.apps.get(&app).map(|app| (&app.source, &app.build));
+        let leavings = Leavings::new(folders, &app, made_of).keep(recorded.iter().cloned()).keep(own);
+        found.insert(app, leavings);
+    }
+    found
+}
+
+/// Without those of the apps that a plan deploys: a deploy takes up what is whole, and sweeps the rest.
+pub fn not_taken_up(mut found: BTreeMap<AppName, Leavings>, plan: &Plan) -> BTreeMap<AppName, Leavings> {
+    for operation in &plan.operations {
+        if let Work::Deploy(work) = &operation.work
+            && work.record_only.is_none()
+        {
+            found.remove(&operation.address.name);
+        }
+    }
+    found
+}
+
+/// Where in its source an app is.
+pub fn inner(source: &Source) -> PathBuf {
+    match source {
+        Source::Git { path: Some(path), .. } => Path::new(path).to_owned(),
+        Source::Git { path: None, .. } | Source::Local { .. } => PathBuf::new(),
+    }
+}
