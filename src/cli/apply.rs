@@ -41,7 +41,7 @@ impl Request {
 
 pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let mut project = Project::open(global, printer)?;
+        let mut project = Project::open(global, printer).await?;
         options.output.must_replace_nothing(&project)?;
         project.plan_files = options.output.files();
         let variables = Variables::read(global)?;

@@ -27,7 +27,7 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
     let saved = plan_file::load(path)?;
     let global = &at_its_stage(global, &saved.file)?;
     super::runtime()?.block_on(async {
-        let opened = Project::open(global, printer);
+        let opened = Project::open(global, printer).await;
         // A spec that has no such stage any more, or none that can be read, is another one first.
         let mut project = opened.map_err(|failure| other_spec(global, &saved.file).unwrap_or(failure))?;
         options.output.must_replace_nothing(&project)?;

@@ -86,8 +86,6 @@ impl Locked<'_> {
         keeper: &Keeper,
         control: Control,
     ) -> Result<Exit, Failure> {
-        // A place that refused its lock is none to remember.
-        self.project.place.remember()?;
         let (events, received) = Sender::channel();
         let settled = self.settle(lease, own, &events).await?;
         let key = settled.stored.key.clone().expect("a store that was locked has a key");
@@ -123,6 +121,8 @@ impl Locked<'_> {
     ) -> Result<Settled, Failure> {
         let store = &self.project.store;
         let mut stored = store.snapshot().await.map_err(store_failure)?;
+        // A place that refused its lock is none to remember.
+        self.project.place.remember(stored.key.as_ref().expect("a store that was locked has a key"))?;
         let unseen = recovery::unseen(&stored, own);
         if !unseen.is_zero() {
             let seconds = unseen.as_secs() + 1;

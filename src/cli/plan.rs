@@ -21,7 +21,7 @@ use crate::state::Snapshot;
 
 pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let mut project = Project::open(global, printer)?;
+        let mut project = Project::open(global, printer).await?;
         if let Some(path) = &options.out {
             plan_file::may_be_written(&project, path)?;
         }

@@ -36,7 +36,7 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
         None => {
             project.prepare()?;
             let key = project.store.key().await.map_err(store_failure)?;
-            project.place.remember()?;
+            project.place.remember(&key)?;
             key
         }
     };

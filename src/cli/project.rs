@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub struct Project {
 
 impl Project {
     /// Opens a project without resolving its references, for commands that only look.
-    pub fn open(global: &Global, printer: Printer) -> Result<Self, Failure> {
+    pub async fn open(global: &Global, printer: Printer) -> Result<Self, Failure> {
         let root = Root::find(global)?;
         let document = root.read();
         if document.failed() {
@@ -73,6 +73,7 @@ impl Project {
         let store = place.store(&scope)?;
         #[cfg(feature = "failpoints")]
         let store: Arc<dyn Store> = Arc::new(crate::state::faulty::FaultyStore::new(store));
+        place.must_be_known(&*store).await?;
         Ok(Self {
             root,
             document,
@@ -187,12 +188,33 @@ impl Project {
         for folder in [&self.folders.norn, &self.folders.stage] {
             private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }
-        let ignore = self.folders.norn.join(".gitignore");
-        if !fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
-            private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))?;
-        }
-        Ok(())
+        ignored(&self.folders.norn)?;
+        self.prepare_memory()
     }
+
+    /// Makes the folder of what remembers a state that is elsewhere.
+    fn prepare_memory(&self) -> Result<(), Failure> {
+        let folder = self.place.memory_folder();
+        match private_folder(folder) {
+            Ok(()) => ignored(&self.root.folder.join(".norn")),
+            // A project that only others may write to works with a state elsewhere all the same.
+            Err(error)
+                if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(unwritten(folder, &error)),
+        }
+    }
+}
+
+/// Keeps a folder out of version control.
+fn ignored(folder: &Path) -> Result<(), Failure> {
+    let ignore = folder.join(".gitignore");
+    if fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))
 }
 
 pub fn unwritten(path: &Path, error: &io::Error) -> Failure {

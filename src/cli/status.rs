@@ -21,7 +21,7 @@ use crate::state::{Change, Record, Snapshot};
 
 pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let mut stored = project.store.snapshot().await.map_err(store_failure)?;
         let seen = facts::observe(project.home(), &stored, None).await;
         let running = seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();

@@ -16,7 +16,7 @@ use crate::state::dump::MOST;
 
 pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let dump = project.store.export().await.map_err(store_failure)?;
         let Some(dump) = dump else { return Err(super::absent(&project)) };
         let row = project.store.lease().await.map_err(store_failure)?;
@@ -48,7 +48,7 @@ pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Fa
 
 pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let unread = |why: String| {
             Failure::new(format!("{} is no state that can be imported: {why}", file.display()))
                 .help("import a file that `norn state export` wrote")
@@ -73,6 +73,7 @@ pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) ->
         let imported = store.import(&lease, &dump).await;
         let _ = store.unlock(&lease).await;
         imported.map_err(store_failure)?;
+        project.place.remember_filled(&dump.key)?;
         printer.talk(&format!("{} has {} now", project.state_label(), words(&dump)));
         Ok(Exit::Ok)
     })

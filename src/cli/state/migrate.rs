@@ -21,7 +21,7 @@ use crate::state::{Dump, Lease, Store, StoreError};
 
 pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let (place, folders) = target(global, &project, to)?;
         let moving = Moving {
             store: place.store(&project.scope)?,
@@ -32,7 +32,7 @@ pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Resul
         };
         match project.store.lease().await {
             // It was ended after the mark.
-            Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle()?,
+            Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle().await?,
             Err(error) => return Err(store_failure(error)),
             Ok(None) if super::is_absent(&project).await => return Err(super::absent(&project)),
             // A database of v1 has no lock yet, which taking it makes.
@@ -101,7 +101,7 @@ impl Moving<'_> {
         }
         self.lead()?;
         from.mark_moved(lease, &self.place.name()).await.map_err(store_failure)?;
-        self.place.remember()
+        self.place.remember(&dump.key)
     }
 
     fn must_be_free(&self, dump: &Dump, there: Option<&Dump>) -> Result<(), Failure> {
@@ -124,9 +124,13 @@ impl Moving<'_> {
     }
 
     /// What was left to do after the mark.
-    fn settle(&self) -> Result<(), Failure> {
+    async fn settle(&self) -> Result<(), Failure> {
         self.lead()?;
-        self.place.remember()
+        match self.store.known_key().await.map_err(store_failure)? {
+            Some(key) => self.place.remember(&key),
+            None => Err(Failure::new(format!("the state was moved to {}, and is gone", self.place.label()))
+                .help("put it back; `norn state import` fills a new one from an export")),
+        }
     }
 
     /// Makes the folder of the new place lead to what the old one's has.
