@@ -14,7 +14,7 @@ use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::locked::holder;
 use crate::cli::place::{Location, StatePlace};
-use crate::cli::project::{self, Project, store_failure};
+use crate::cli::project::{Project, store_failure};
 use crate::provider::folders::{self, InTheWay};
 use crate::render::Printer;
 use crate::state::{Dump, Lease, Store, StoreError};
@@ -71,8 +71,8 @@ impl Moving<'_> {
         let from = &self.project.store;
         folders::can_lead(&self.project.folders.stage, &self.folders.stage).map_err(in_the_way)?;
         // What cannot take it is refused before anything is locked.
-        self.store.export().await.map_err(store_failure)?;
-        let (lease, keeper) = lock(from, wait).await?;
+        self.store.export().await.map_err(there)?;
+        let (lease, keeper) = lock(from, wait, store_failure).await?;
         let moved = self.locked(&lease, printer).await;
         drop(keeper);
         let _ = from.unlock(&lease).await;
@@ -83,15 +83,15 @@ impl Moving<'_> {
         let from = &self.project.store;
         let dump = from.export().await.map_err(store_failure)?.expect("a store that was locked is there");
         super::warn_of_left_out(&dump, printer);
-        let there = self.store.export().await.map_err(store_failure)?;
-        let copied = there.as_ref().is_some_and(|there| !there.is_empty() && there.same_as(&dump));
+        let found = self.store.export().await.map_err(there)?;
+        let copied = found.as_ref().is_some_and(|there| !there.is_empty() && there.same_as(&dump));
         if copied {
             printer.talk(&format!("{} has a whole copy already", self.place.label()));
         } else {
-            self.must_be_free(&dump, there.as_ref())?;
+            self.must_be_free(&dump, found.as_ref())?;
             self.fill(&dump).await?;
         }
-        let copy = self.store.export().await.map_err(store_failure)?;
+        let copy = self.store.export().await.map_err(there)?;
         if !copy.is_some_and(|copy| copy.same_as(&dump)) {
             return Err(Failure::new(format!(
                 "{} does not have what was written to it, so the state stays where it is",
@@ -116,11 +116,11 @@ impl Moving<'_> {
     }
 
     async fn fill(&self, dump: &Dump) -> Result<(), Failure> {
-        let (lease, keeper) = lock(&self.store, Duration::ZERO).await?;
+        let (lease, keeper) = lock(&self.store, Duration::ZERO, there).await?;
         let filled = self.store.import(&lease, dump).await;
         drop(keeper);
         let _ = self.store.unlock(&lease).await;
-        filled.map_err(store_failure)
+        filled.map_err(there)
     }
 
     /// What was left to do after the mark.
@@ -140,7 +140,10 @@ impl Moving<'_> {
             return Ok(());
         }
         folders::can_lead(from, to).map_err(in_the_way)?;
-        folders::lead(from, to).map_err(|error| project::unwritten(to, &error))
+        folders::lead(from, to).map_err(|error| {
+            Failure::new(format!("{} cannot be written: {error}", to.display()))
+                .help("see to that folder, or name another place with --to")
+        })
     }
 
     fn tell(&self, printer: Printer) {
@@ -182,11 +185,42 @@ impl Moving<'_> {
     }
 }
 
-async fn lock(store: &Arc<dyn Store>, wait: Duration) -> Result<(Lease, Keeper), Failure> {
+async fn lock(
+    store: &Arc<dyn Store>,
+    wait: Duration,
+    of: fn(StoreError) -> Failure,
+) -> Result<(Lease, Keeper), Failure> {
     let taken = lease::take(&**store, &holder("norn state migrate")?, wait).await;
-    let (lease, taken) = taken.map_err(store_failure)?;
+    let (lease, taken) = taken.map_err(of)?;
     let keeper = Keeper::start(Arc::clone(store), lease.clone(), taken, Control::default());
     Ok((lease, keeper))
+}
+
+/// What is wrong with the place that the state is to go to, which `--to` names.
+fn there(error: StoreError) -> Failure {
+    let what = match &error {
+        StoreError::OtherScope { place, theirs, ours } => {
+            format!("the state in {place} belongs to {theirs}, not to {ours}")
+        }
+        StoreError::Foreign { place, why } => format!("{place} is no state of norn: {why}"),
+        StoreError::Moved { place, to } => {
+            return Failure::new(format!("{place} has a state that was moved to {to}"))
+                .help("remove what is left there, or name another place with --to");
+        }
+        StoreError::Newer { place, .. } => format!("{place} has a state that a newer norn wrote"),
+        StoreError::Older { place, .. } => format!("{place} has a state already, of an older schema"),
+        StoreError::ReadOnly { place, why, mend } => {
+            return Failure::new(format!("the state in {place} cannot be written: {why}"))
+                .help(format!("{mend}, or name another place with --to"));
+        }
+        StoreError::Locked { .. }
+        | StoreError::LeaseLost { .. }
+        | StoreError::NotEmpty { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::Full { .. }
+        | StoreError::Broken { .. } => return store_failure(error),
+    };
+    Failure::new(what).help("name another place with --to")
 }
 
 fn in_the_way(InTheWay(path): InTheWay) -> Failure {
