@@ -10,7 +10,7 @@ use super::args::{Apply, Global};
 use super::failure::{Exit, Failure};
 use super::locked::{Due, Locked, Settled};
 use super::plan_file;
-use super::project::{Project, store_failure};
+use super::project::Project;
 use super::shown::Shown;
 use super::workspace::{Root, Variables};
 use crate::desired::Desired;
@@ -96,7 +96,7 @@ async fn check(project: &Project, saved: &Saved) -> Result<Secret, Failure> {
         let (theirs, ours) = (&file.project, &project.scope.project);
         return Err(outdated(format!("the plan is for project {theirs}, and the spec is of {ours}")));
     }
-    let here = project.store.snapshot().await.map_err(store_failure)?.key;
+    let here = project.stored().await?.key;
     let key = its_key(here, project, file)?;
     if !saved.sealed_with(&key) {
         return Err(Failure::new("the plan was changed after it was saved: its seal is broken")

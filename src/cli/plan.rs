@@ -6,7 +6,7 @@ use super::args::{Global, Plan, Selection};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan_file;
-use super::project::{Project, store_failure};
+use super::project::Project;
 use super::shown::Shown;
 use super::workspace::Variables;
 use crate::apply::recovery;
@@ -68,7 +68,7 @@ impl Made {
         options: &Options,
     ) -> Result<Self, Failure> {
         override_references(&mut desired, selection)?;
-        let mut stored = project.store.snapshot().await.map_err(store_failure)?;
+        let mut stored = project.stored().await?;
         check_selection(&desired, &stored, selection)?;
         if let Some(app) = &options.restart {
             known(app, &desired, &stored)?;

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
@@ -17,13 +18,18 @@ use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
 use crate::failpoint;
 use crate::provider::folders;
+use crate::provider::machine;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
 use crate::spec::load::{Document, Form, Staged};
 use crate::spec::name::{AppName, StageName};
 use crate::spec::problem;
-use crate::state::{Scope, Store, StoreError};
+use crate::state::{Scope, Snapshot, Store, StoreError};
+
+/// How long another norn is given to bring a state to this version.
+const UPGRADE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A project whose state can be opened.
 pub struct Project {
@@ -171,9 +177,36 @@ impl Project {
         Usual::new(&self.root, self.stage.as_ref()).or_typed("--to", to, &Variables::read(global)?)
     }
 
+    /// The state as it stands. Where another norn is bringing it to this version at this very moment,
+    /// that is waited for.
+    ///
+    /// # Errors
+    /// One that stays older is locked by who works on it, or to be brought to this version by the user.
+    pub async fn stored(&self) -> Result<Snapshot, Failure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let error = match self.store.snapshot().await {
+                Err(error @ StoreError::Older { .. }) => error,
+                read => return read.map_err(store_failure),
+            };
+            let row = self.store.lease().await.map_err(store_failure)?;
+            match (row.and_then(|row| row.blocker(machine::alive)), error) {
+                // It may have taken the lock, or given it back, since the state was read.
+                (None, _) if waited.is_zero() => {}
+                (Some(_), _) if waited < UPGRADE => {}
+                (Some(held), StoreError::Older { place, .. }) => {
+                    return Err(store_failure(StoreError::Locked { place, held: Box::new(held) }));
+                }
+                (_, error) => return Err(store_failure(error)),
+            }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+    }
+
     /// An app that neither the spec nor the state knows is a slip.
     pub async fn must_know(&self, app: &AppName) -> Result<(), Failure> {
-        let stored = self.store.snapshot().await.map_err(store_failure)?;
+        let stored = self.stored().await?;
         let staged = self.document.stage(self.stage.as_ref(), None);
         let written = staged.project.iter().flat_map(|project| project.apps.keys());
         let known: BTreeSet<&AppName> =
