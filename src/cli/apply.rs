@@ -40,6 +40,7 @@ impl Request {
 }
 
 pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer) -> Result<Exit, Failure> {
+    options.output.must_differ(&[])?;
     super::runtime()?.block_on(async {
         let mut project = Project::open(global, printer).await?;
         options.output.must_replace_nothing(&project)?;

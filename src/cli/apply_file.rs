@@ -24,6 +24,7 @@ use crate::spec::load::Document;
 use crate::state::format;
 
 pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> Result<Exit, Failure> {
+    options.output.must_differ(&[("the plan", path)])?;
     let saved = plan_file::load(path)?;
     let global = &at_its_stage(global, &saved.file)?;
     super::runtime()?.block_on(async {

@@ -20,6 +20,8 @@ use crate::spec::name::AppName;
 use crate::state::Snapshot;
 
 pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Failure> {
+    let out = options.out.iter().map(|path| ("--out", path.as_path()));
+    options.output.must_differ(&out.collect::<Vec<_>>())?;
     super::runtime()?.block_on(async {
         let mut project = Project::open(global, printer).await?;
         if let Some(path) = &options.out {

@@ -98,6 +98,35 @@ fn the_file_is_private_whole_and_no_other() {
 }
 
 #[test]
+fn two_outputs_are_two_files() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("plan --out ../plan.norn").ok();
+    let plan = sandbox.read("../plan.norn");
+    fs::create_dir(sandbox.path("../sub")).expect("the folder is made");
+    for (link, to) in [("../link", "sub"), ("../dangling", "sub/../a"), ("../loop", "loop")] {
+        std::os::unix::fs::symlink(to, sandbox.path(link)).expect("the link is made");
+    }
+    for (line, names) in [
+        ("plan --out ../a --json-out ../a", "--out and --json-out"),
+        ("plan --out ../a --json-out ../b --markdown-out ../sub/../a", "--out and --markdown-out"),
+        ("plan --json-out ../link/a --markdown-out ../sub/a", "--json-out and --markdown-out"),
+        ("plan --json-out ../dangling --markdown-out ../a", "--json-out and --markdown-out"),
+        ("plan --out a --json-out ./a", "--out and --json-out"),
+        ("apply --yes --json-out ../a --markdown-out ../a", "--json-out and --markdown-out"),
+        ("apply ../plan.norn --json-out ../link/../plan.norn", "the plan and --json-out"),
+        ("show ../plan.norn --markdown-out ../plan.norn", "the plan and --markdown-out"),
+    ] {
+        sandbox.norn(line).exits(1).one_error().says(&format!("{names} are one file"));
+    }
+    assert_eq!(sandbox.read("../plan.norn"), plan);
+    for file in ["../a", "../b", "../sub/a", "a"] {
+        assert!(!sandbox.path(file).exists(), "{file} was written");
+    }
+    sandbox.norn("plan --json-out /dev/null --markdown-out /dev/null").ok();
+    sandbox.norn("plan --out ../loop --markdown-out ../a").ok();
+}
+
+#[test]
 fn a_file_that_is_no_plan_is_told_what_it_is() {
     let port = free_port();
     let sandbox = Sandbox::hello(port);
