@@ -35,8 +35,13 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
         let key = check(&project, &saved).await?;
         project.plan_files = plan_files(&project, &saved.file, &options.output.files(), path);
         // The spec is read for the values that the plan does not hold, and for nothing else.
-        let desired = project.desired(&Variables::read(global)?, printer)?;
-        warn_of_short_secrets(&desired, printer);
+        let desired = if saved.file.options.destroy {
+            project.desired_to_destroy()?
+        } else {
+            let desired = project.desired(&Variables::read(global)?, printer)?;
+            warn_of_short_secrets(&desired, printer);
+            desired
+        };
         check_values(&saved.file, &desired, &key)?;
         let plan = saved.file.plan.plan();
         let shown = Shown {

@@ -30,11 +30,15 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         options.output.must_replace_nothing(&project)?;
         let out = options.out.iter().filter_map(|path| std::path::absolute(path).ok());
         project.plan_files = out.chain(options.output.files()).collect();
-        let variables = Variables::read(global)?;
-        let desired = project.desired(&variables, printer)?;
+        let desired = if options.destroy {
+            project.desired_to_destroy()?
+        } else {
+            project.desired(&Variables::read(global)?, printer)?
+        };
         project.warn(printer);
         facts::warn_of_shallow(&project, &desired, printer).await?;
-        let made = Made::new(&project, desired, &options.selection, &Options::default()).await?;
+        let plan_options = Options { destroy: options.destroy, ..Options::default() };
+        let made = Made::new(&project, desired, &options.selection, &plan_options).await?;
         let saved = match &options.out {
             Some(path) => Some(plan_file::save(&project, &made, options, path).await?),
             None => None,

@@ -67,6 +67,7 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
             redeploy: selection.redeploy.clone(),
             refs: selection.reference.iter().cloned().collect(),
             offline: selection.offline,
+            destroy: options.destroy,
         },
         outputs: options.output.files().iter().filter_map(|path| relative(project, path)).collect(),
         values: values(&made.plan, &made.desired.values, &key),

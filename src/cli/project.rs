@@ -124,6 +124,21 @@ impl Project {
             .expect("with every variable set, nothing is missing")
     }
 
+    /// What should exist, of a project that is to be torn down: a run without its values must be able
+    /// to take it away.
+    ///
+    /// # Errors
+    /// A locked stage keeps its state.
+    pub fn desired_to_destroy(&self) -> Result<Desired, Failure> {
+        let desired = self.desired_without_values();
+        if !desired.locked {
+            return Ok(desired);
+        }
+        let stage = desired.stage.as_ref().map(ToString::to_string).unwrap_or_default();
+        Err(Failure::new(format!("stage `{stage}` is locked: its state cannot be deleted"))
+            .help("take `locked: true` out of the stage first"))
+    }
+
     /// Tells what the spec has that deserves a word, before anything is planned.
     pub fn warn(&self, printer: Printer) {
         if !self.plain.problems.is_empty() {

@@ -89,6 +89,9 @@ pub struct OptionsV1 {
     /// Other branches, tags or commits than the spec's, by app.
     pub refs: BTreeMap<AppName, String>,
     pub offline: bool,
+    /// Whether all of it is torn down.
+    #[serde(default)]
+    pub destroy: bool,
 }
 
 /// A file whose seal is not checked yet.

@@ -252,6 +252,48 @@ fn a_plan_is_for_the_stage_that_it_names() {
 }
 
 #[test]
+fn a_protected_stage_is_destroyed_by_a_saved_plan() {
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    sandbox.hello_with(port, "env: {GREETING: \"${WORD}\"}\nsecrets: [TOKEN]\n");
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox.write("infraspec.yaml", &format!("{spec}stages: {{prod: {{protected: true}}}}\n"));
+    let with = |line: &str| sandbox.norn(line).env("WORD", "Hi").env("TOKEN", "a long enough secret");
+    with("plan --stage prod --out ../plan.norn").ok();
+    with("apply ../plan.norn").ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("Hi one"));
+
+    let refused = sandbox.norn("destroy --stage prod --yes --confirm prod").exits(1);
+    refused.one_error().says("norn plan --destroy --stage prod --out FILE").says("norn apply FILE");
+    // Without the values, which are not there to tear down.
+    let mut story = Story::default();
+    story.tell("plan", &sandbox.norn("plan --destroy --stage prod --out ../end.norn").ok());
+    assert_eq!(get(port, "/").as_deref(), Ok("Hi one"));
+    // What moved since is not torn down unseen.
+    let stale = sandbox.read("../end.norn");
+    with("plan --stage prod --redeploy hello --out ../plan.norn").ok();
+    with("apply ../plan.norn").ok();
+    sandbox.norn("apply ../end.norn").exits(5).one_error();
+    sandbox.write("../stale.norn", &stale.replace("\"destroy\":true", "\"destroy\":false"));
+    with("apply ../stale.norn").exits(1).one_error().says("its seal is broken");
+    sandbox.norn("plan --destroy --stage prod --out ../end.norn").ok();
+    story.tell("apply", &sandbox.norn("apply ../end.norn").ok());
+    assert!(get(port, "/").is_err());
+    story.tell("apply again", &sandbox.norn("apply ../end.norn").ok());
+    story.check("saved-destroy", port);
+}
+
+#[test]
+fn a_locked_stage_has_no_plan_to_destroy_it() {
+    let sandbox = Sandbox::hello(free_port());
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox
+        .write("infraspec.yaml", &format!("{spec}stages: {{prod: {{locked: true}}}}\ndefaultStage: prod\n"));
+    sandbox.norn("plan --destroy --out ../end.norn").exits(1).one_error().says("stage `prod` is locked");
+    assert!(!sandbox.path("../end.norn").exists());
+}
+
+#[test]
 fn what_cannot_be_applied_is_refused_in_a_file_too() {
     let port = free_port();
     let sandbox = Sandbox::hello(port);
