@@ -40,23 +40,20 @@ impl Request {
 }
 
 pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer) -> Result<Exit, Failure> {
+    options.output.must_differ(&[])?;
     super::runtime()?.block_on(async {
-        let mut project = Project::open(global, printer)?;
+        let mut project = Project::open(global, printer).await?;
         options.output.must_replace_nothing(&project)?;
         project.plan_files = options.output.files();
         let variables = Variables::read(global)?;
-        // What is torn down needs no values: a run without them must be able to take it away.
         let desired = match request {
-            Request::Destroy => project.desired_without_values(),
+            Request::Destroy => project.desired_to_destroy()?,
             Request::Apply | Request::Restart(_) => project.desired(&variables, printer)?,
         };
         project.warn(printer);
         facts::warn_of_shallow(&project, &desired, printer).await?;
-        warn_of_short_secrets(&desired, printer);
-        if request == Request::Destroy && desired.locked {
-            let stage = desired.stage.as_ref().map(ToString::to_string).unwrap_or_default();
-            return Err(Failure::new(format!("stage `{stage}` is locked: its state cannot be deleted"))
-                .help("take `locked: true` out of the stage first"));
+        if request != Request::Destroy {
+            warn_of_short_secrets(&desired, printer);
         }
         let work = Applying {
             global,
@@ -149,8 +146,8 @@ impl Applying<'_> {
             destroys: made.plan.destroys().count(),
             protection: match &self.request {
                 _ if !self.desired.protected => Protection::None,
-                Request::Apply => Protection::SavedPlan,
-                Request::Destroy => Protection::Terminal,
+                Request::Apply => Protection::SavedPlan("norn plan"),
+                Request::Destroy => Protection::SavedPlan("norn plan --destroy"),
                 Request::Restart(_) => Protection::Name,
             },
             said: self.doing,

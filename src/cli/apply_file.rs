@@ -11,7 +11,7 @@ use super::facts;
 use super::failure::{Exit, Failure};
 use super::locked::{Due, Locked, Settled};
 use super::plan_file;
-use super::project::{Project, store_failure};
+use super::project::Project;
 use super::shown::Shown;
 use super::workspace::{Root, Variables};
 use crate::desired::{Desired, Source};
@@ -25,18 +25,24 @@ use crate::spec::load::Document;
 use crate::state::format;
 
 pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> Result<Exit, Failure> {
+    options.output.must_differ(&[("the plan", path)])?;
     let saved = plan_file::load(path)?;
     let global = &at_its_stage(global, &saved.file)?;
     super::runtime()?.block_on(async {
-        let opened = Project::open(global, printer);
+        let opened = Project::open(global, printer).await;
         // A spec that has no such stage any more, or none that can be read, is another one first.
         let mut project = opened.map_err(|failure| other_spec(global, &saved.file).unwrap_or(failure))?;
         options.output.must_replace_nothing(&project)?;
         let key = check(&project, &saved).await?;
         project.plan_files = plan_files(&project, &saved.file, &options.output.files(), path);
         // The spec is read for the values that the plan does not hold, and for nothing else.
-        let desired = project.desired(&Variables::read(global)?, printer)?;
-        warn_of_short_secrets(&desired, printer);
+        let desired = if saved.file.options.destroy {
+            project.desired_to_destroy()?
+        } else {
+            let desired = project.desired(&Variables::read(global)?, printer)?;
+            warn_of_short_secrets(&desired, printer);
+            desired
+        };
         check_values(&saved.file, &desired, &key)?;
         let plan = saved.file.plan.plan();
         let shown = Shown {
@@ -102,7 +108,7 @@ async fn check(project: &Project, saved: &Saved) -> Result<Secret, Failure> {
         let (theirs, ours) = (&file.project, &project.scope.project);
         return Err(outdated(format!("the plan is for project {theirs}, and the spec is of {ours}")));
     }
-    let here = project.store.snapshot().await.map_err(store_failure)?.key;
+    let here = project.stored().await?.key;
     let key = its_key(here, project, file)?;
     if !saved.sealed_with(&key) {
         return Err(Failure::new("the plan was changed after it was saved: its seal is broken")

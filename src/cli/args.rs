@@ -148,6 +148,7 @@ Examples:
   norn plan --target web           only what is about the app web
   norn plan --ref web=v1.8.2       as if the spec said that tag
   norn plan --out plan.norn        saves it for `norn apply plan.norn`, as it is
+  norn plan --destroy --out FILE   the same for what `norn destroy` would do
   norn plan --json                 for scripts; `norn schema plan` tells its format
 
 Exit codes: 0 planned, 1 error, 2 there are changes (with --detailed-exitcode)";
@@ -278,6 +279,9 @@ pub struct Plan {
     pub selection: Selection,
     #[command(flatten)]
     pub output: Output,
+    /// Plan what `norn destroy` would do
+    #[arg(long, conflicts_with_all = ["reference", "redeploy"])]
+    pub destroy: bool,
     /// Save the plan, sealed, for `norn apply FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -25,10 +25,8 @@ pub enum Protection {
     None,
     /// Its name, by an option.
     Name,
-    /// A plan that was saved and approved, and nothing else.
-    SavedPlan,
-    /// Nothing: it is asked for at a terminal.
-    Terminal,
+    /// A plan that was made by this command, saved and approved, and nothing else.
+    SavedPlan(&'static str),
 }
 
 /// How the user agreed.
@@ -58,10 +56,9 @@ pub fn ask(question: &Question<'_>) -> Result<Agreed, Failure> {
             (n, false) => format!("the plan destroys {n} {}", if n == 1 { "thing" } else { "things" }),
         };
         let instead = match protection {
-            Protection::SavedPlan => Some(format!(
-                "save a plan with `norn plan --stage {name} --out FILE`; once it is approved, `norn apply FILE`"
+            Protection::SavedPlan(plan) => Some(format!(
+                "save a plan with `{plan} --stage {name} --out FILE`; once it is approved, `norn apply FILE`; or run it at a terminal"
             )),
-            Protection::Terminal => Some(format!("run it at a terminal, where `{name}` is to be typed")),
             Protection::None | Protection::Name => None,
         };
         if let Some(instead) = instead {

@@ -9,7 +9,7 @@ use crate::state::Deployment;
 
 pub fn run(global: &Global, options: &History, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let rows = project.store.history(options.app.as_ref(), options.limit).await.map_err(store_failure)?;
         if let (Some(app), true) = (&options.app, rows.is_empty()) {
             project.must_know(app).await?;

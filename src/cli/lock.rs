@@ -14,7 +14,7 @@ use crate::state::{Held, LeaseRow, Snapshot, StoreError};
 
 pub fn status(global: &Global, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let row = project.store.lease().await.map_err(store_failure)?;
         show(&project, global, row.as_ref(), printer).await?;
         Ok(Exit::Ok)
@@ -23,7 +23,7 @@ pub fn status(global: &Global, printer: Printer) -> Result<Exit, Failure> {
 
 pub fn break_it(global: &Global, yes: bool, token: Option<u64>, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let row = project.store.lease().await.map_err(store_failure)?;
         let Some(held) = row.as_ref().and_then(|row| row.held.as_ref()) else {
             printer.talk(&format!("the state in {} is not locked", project.state_label()));

@@ -102,8 +102,6 @@ impl Locked<'_> {
         lock: Lock<'_>,
         signals: &mut Listening,
     ) -> Result<Exit, Failure> {
-        // A place that refused its lock is none to remember.
-        self.project.place.remember()?;
         let (events, received) = Sender::channel();
         let settled = self.settle(&lock, &events).await?;
         let key = settled.stored.key.clone().expect("a store that was locked has a key");
@@ -161,6 +159,8 @@ impl Locked<'_> {
         let Lock { lease, own, control, .. } = lock;
         let (store, home) = (&self.project.store, self.project.home());
         let mut stored = store.snapshot().await.map_err(store_failure)?;
+        // A place that refused its lock is none to remember.
+        self.project.place.remember(stored.key.as_ref().expect("a store that was locked has a key"))?;
         let unseen = recovery::unseen(&stored, own);
         if !unseen.is_zero() {
             let seconds = unseen.as_secs() + 1;

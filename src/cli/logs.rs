@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         project.must_know(&options.app).await?;
         match &options.step {
             Some(step) => step_log(&project, options, step, printer).await,

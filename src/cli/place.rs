@@ -1,12 +1,18 @@
-//! Where the state of a stage is, who said so, and the file that remembers it.
+//! Where the state of a stage is, who said so, and whether it is where it was.
+//!
+//! In the submodule: the file that remembers it (`memory`).
+
+mod memory;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::memory::Remembered;
 use super::args::Global;
 use super::failure::Failure;
-use super::project::{private_file, store_failure, unwritten};
+use super::project::{store_failure, unwritten};
 use super::workspace::{Root, Variables};
 use crate::apply::world::Folders;
 use crate::provider::folders::real;
@@ -18,7 +24,7 @@ use crate::spec::shape::Use;
 use crate::state::postgres::PostgresStore;
 use crate::state::postgres::address::ServerUrl;
 use crate::state::sqlite::{self, SqliteStore};
-use crate::state::{Scope, Store};
+use crate::state::{Scope, Store, format};
 
 /// A SQLite file, or a PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -43,6 +49,8 @@ pub struct StatePlace {
     variable: Option<&'static str>,
     /// The file that remembers the place.
     memory: PathBuf,
+    /// Where the state was, if that has another name: the same store must be here.
+    was: Option<Remembered>,
 }
 
 /// Where a stage's state and folders are unless something else is said.
@@ -70,7 +78,8 @@ impl Usual {
     /// The place that is found: `--state`, the variables, the spec, else the usual.
     ///
     /// # Errors
-    /// What is no place, and one that is not where the state was: see [`StatePlace::remembered`].
+    /// What is no place, and one that cannot be where the state was; whether it is one that can be
+    /// shows in the store there: see [`StatePlace::must_be_known`].
     pub fn or_found(
         self,
         global: &Global,
@@ -90,8 +99,8 @@ impl Usual {
             },
         };
         let (place, folders) = self.or_named(location);
-        let place = StatePlace { by_flag: global.state.is_some(), variable, ..place };
-        place.remembered()?;
+        let mut place = StatePlace { by_flag: global.state.is_some(), variable, ..place };
+        place.was = place.elsewhere()?;
         place.must_last()?;
         Ok((place, folders))
     }
@@ -113,7 +122,14 @@ impl Usual {
 
     fn or_named(self, named: Option<Location>) -> (StatePlace, Folders) {
         let Self { path, folders, memory } = self;
-        let place = |location, named| StatePlace { location, named, by_flag: false, variable: None, memory };
+        let place = |location, named| StatePlace {
+            location,
+            named,
+            by_flag: false,
+            variable: None,
+            memory,
+            was: None,
+        };
         match named {
             // What belongs to a state lies beside it: a checkout that is cleaned must not take it along.
             Some(Location::File(other)) if !same_file(&other, &path) => {
@@ -180,41 +196,88 @@ impl StatePlace {
         }
     }
 
-    /// Writes down where the state is, for [`Self::remembered`], where there is a folder for it.
-    pub fn remember(&self) -> Result<(), Failure> {
-        let Some(folder) = self.memory.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
-        let text = format!("{}\n", self.name());
-        if fs::read_to_string(&self.memory).ok().as_deref() != Some(text.as_str()) {
-            private_file(&self.memory, &text).map_err(|error| unwritten(folder, &error))?;
+    /// Refuses a place of another name than it had, unless the store that was there is here. Whether
+    /// there is one is only asked where the name is another.
+    pub async fn must_be_known(&self, store: &dyn Store) -> Result<(), Failure> {
+        match &self.was {
+            None => Ok(()),
+            Some(_) => match store.known_key().await {
+                Ok(key) => self.must_hold(key.as_ref()),
+                // The command meets the same error, and has the words for it.
+                Err(_) => Ok(()),
+            },
         }
-        Ok(())
     }
 
-    /// Refuses a state that is elsewhere than it was, unless `--state` says so or it was moved.
-    fn remembered(&self) -> Result<(), Failure> {
-        let Ok(text) = fs::read_to_string(&self.memory) else { return Ok(()) };
-        let was = text.trim();
-        // A file that is gone holds nothing that could be forgotten.
-        let gone = !is_url(was) && !Path::new(was).exists();
-        if self.by_flag || gone || self.is(was) {
-            return Ok(());
+    fn must_hold(&self, key: Option<&Secret>) -> Result<(), Failure> {
+        match &self.was {
+            Some(was) if key.map(format::store_id) != was.id => Err(self.refused(was)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Writes down where the state is and which store that is, where there is a folder for it.
+    pub fn remember(&self, key: &Secret) -> Result<(), Failure> {
+        self.must_hold(Some(key))?;
+        self.write_down(key)
+    }
+
+    /// As [`Self::remember`], of a store that was filled and has the key of its copy since. One that
+    /// `--state` names is a copy beside the project's own.
+    pub fn remember_filled(&self, key: &Secret) -> Result<(), Failure> {
+        let own = || Remembered::read(&self.memory).is_some_and(|was| self.is(&was.place));
+        if self.by_flag && !own() { Ok(()) } else { self.write_down(key) }
+    }
+
+    fn write_down(&self, key: &Secret) -> Result<(), Failure> {
+        let Some(folder) = self.memory.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
+        let now = Remembered { place: self.name(), id: Some(format::store_id(key)) };
+        now.write(&self.memory).map_err(|error| unwritten(folder, &error))
+    }
+
+    /// The folder of the file that remembers the place.
+    pub fn memory_folder(&self) -> &Path {
+        self.memory.parent().expect("it is a file in the stage's folder")
+    }
+
+    /// Where the state was, if it was elsewhere by name and the same store may be here.
+    fn elsewhere(&self) -> Result<Option<Remembered>, Failure> {
+        let Some(was) = Remembered::read(&self.memory) else { return Ok(None) };
+        if self.by_flag || self.is(&was.place) {
+            return Ok(None);
         }
         // Either it was moved to the new place, or from there, and the store itself will say so.
-        let to_here = !is_url(was) && sqlite::moved(Path::new(was)).is_some_and(|to| self.is(&to));
+        let to_here = was.is_there() && sqlite::moved(Path::new(&was.place)).is_some_and(|to| self.is(&to));
         let from_here = self
             .file()
             .and_then(sqlite::moved)
-            .is_some_and(|to| to == was || same_file(to.as_ref(), was.as_ref()));
+            .is_some_and(|to| to == was.place || same_file(to.as_ref(), was.place.as_ref()));
         if to_here || from_here {
-            return Ok(());
+            return Ok(None);
+        }
+        // Beside a file that is still there, what is here can only be a copy.
+        if was.is_there() || was.id.is_none() {
+            return Err(self.refused(&was));
+        }
+        Ok(Some(was))
+    }
+
+    fn refused(&self, was: &Remembered) -> Failure {
+        let (place, here, memory) = (&was.place, self.name(), self.memory.display());
+        if was.is_gone() {
+            return Failure::new(format!(
+                "the state was in {place}, which is gone, and would now be in {here}"
+            ))
+            .help(format!(
+                "put it back, or name the one you mean with --state; to begin anew: remove {memory}"
+            ));
         }
         let mend = match self.variable {
             Some(variable) => format!("unset {variable}, or name the one you mean with --state"),
             None => "name the one you mean with --state".to_owned(),
         };
-        let memory = self.memory.display();
-        Err(Failure::new(format!("the state was in {was} and would now be in {}", self.name()))
-            .help(format!("{mend}; to move it: `norn state migrate`; to begin anew: remove {memory}")))
+        Failure::new(format!("the state was in {place} and would now be in {here}"))
+            .help(format!("{mend}; to move it: `norn state migrate`; to begin anew: remove {memory}"))
     }
 
     /// In CI a file that nobody named would be forgotten with the checkout.
@@ -231,7 +294,9 @@ impl StatePlace {
 
 /// Whether two paths name one file, which need not be there.
 pub fn same_file(one: &Path, other: &Path) -> bool {
-    one == other || real(one) == real(other)
+    // A folder can be mounted at two paths, of which none is a link.
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    one == other || real(one) == real(other) || identity(one).is_some_and(|own| identity(other) == Some(own))
 }
 
 /// Whether a path names a file or folder, or something in that folder.

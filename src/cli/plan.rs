@@ -6,7 +6,7 @@ use super::args::{Global, Plan, Selection};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan_file;
-use super::project::{Project, store_failure};
+use super::project::Project;
 use super::shown::Shown;
 use super::workspace::Variables;
 use crate::apply::{leavings, recovery};
@@ -20,19 +20,25 @@ use crate::spec::name::AppName;
 use crate::state::Snapshot;
 
 pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Failure> {
+    let out = options.out.iter().map(|path| ("--out", path.as_path()));
+    options.output.must_differ(&out.collect::<Vec<_>>())?;
     super::runtime()?.block_on(async {
-        let mut project = Project::open(global, printer)?;
+        let mut project = Project::open(global, printer).await?;
         if let Some(path) = &options.out {
             plan_file::may_be_written(&project, path)?;
         }
         options.output.must_replace_nothing(&project)?;
         let out = options.out.iter().filter_map(|path| std::path::absolute(path).ok());
         project.plan_files = out.chain(options.output.files()).collect();
-        let variables = Variables::read(global)?;
-        let desired = project.desired(&variables, printer)?;
+        let desired = if options.destroy {
+            project.desired_to_destroy()?
+        } else {
+            project.desired(&Variables::read(global)?, printer)?
+        };
         project.warn(printer);
         facts::warn_of_shallow(&project, &desired, printer).await?;
-        let made = Made::new(&project, desired, &options.selection, &Options::default()).await?;
+        let plan_options = Options { destroy: options.destroy, ..Options::default() };
+        let made = Made::new(&project, desired, &options.selection, &plan_options).await?;
         let saved = match &options.out {
             Some(path) => Some(plan_file::save(&project, &made, options, path).await?),
             None => None,
@@ -71,7 +77,7 @@ impl Made {
         options: &Options,
     ) -> Result<Self, Failure> {
         override_references(&mut desired, selection)?;
-        let mut stored = project.store.snapshot().await.map_err(store_failure)?;
+        let mut stored = project.stored().await?;
         check_selection(&desired, &stored, selection)?;
         check_lost(&stored, &selection.part.lost)?;
         if let Some(app) = &options.restart {

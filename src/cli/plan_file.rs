@@ -36,7 +36,7 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
         None => {
             project.prepare()?;
             let key = project.store.key().await.map_err(store_failure)?;
-            project.place.remember()?;
+            project.place.remember(&key)?;
             key
         }
     };
@@ -68,6 +68,7 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
             refs: selection.reference.iter().cloned().collect(),
             offline: selection.offline,
             lost: selection.part.lost.clone(),
+            destroy: options.destroy,
         },
         outputs: options.output.files().iter().filter_map(|path| relative(project, path)).collect(),
         values: values(&made.plan, &made.desired.values, &key),

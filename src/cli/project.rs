@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
@@ -17,13 +18,18 @@ use crate::apply::world::Folders;
 use crate::desired::{self, Desired};
 use crate::failpoint;
 use crate::provider::folders;
+use crate::provider::machine;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
 use crate::spec::load::{Document, Form, Staged};
 use crate::spec::name::{AppName, StageName};
 use crate::spec::problem;
-use crate::state::{Scope, Store, StoreError};
+use crate::state::{Scope, Snapshot, Store, StoreError};
+
+/// How long another norn is given to bring a state to this version.
+const UPGRADE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A project whose state can be opened.
 pub struct Project {
@@ -44,7 +50,7 @@ pub struct Project {
 
 impl Project {
     /// Opens a project without resolving its references, for commands that only look.
-    pub fn open(global: &Global, printer: Printer) -> Result<Self, Failure> {
+    pub async fn open(global: &Global, printer: Printer) -> Result<Self, Failure> {
         let root = Root::find(global)?;
         let document = root.read();
         if document.failed() {
@@ -73,6 +79,7 @@ impl Project {
         let store = place.store(&scope)?;
         #[cfg(feature = "failpoints")]
         let store: Arc<dyn Store> = Arc::new(crate::state::faulty::FaultyStore::new(store));
+        place.must_be_known(&*store).await?;
         Ok(Self {
             root,
             document,
@@ -115,6 +122,21 @@ impl Project {
         let anything = |_: &str| Some(String::new());
         desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &anything)
             .expect("with every variable set, nothing is missing")
+    }
+
+    /// What should exist, of a project that is to be torn down: a run without its values must be able
+    /// to take it away.
+    ///
+    /// # Errors
+    /// A locked stage keeps its state.
+    pub fn desired_to_destroy(&self) -> Result<Desired, Failure> {
+        let desired = self.desired_without_values();
+        if !desired.locked {
+            return Ok(desired);
+        }
+        let stage = desired.stage.as_ref().map(ToString::to_string).unwrap_or_default();
+        Err(Failure::new(format!("stage `{stage}` is locked: its state cannot be deleted"))
+            .help("take `locked: true` out of the stage first"))
     }
 
     /// Tells what the spec has that deserves a word, before anything is planned.
@@ -170,9 +192,36 @@ impl Project {
         Usual::new(&self.root, self.stage.as_ref()).or_typed("--to", to, &Variables::read(global)?)
     }
 
+    /// The state as it stands. Where another norn is bringing it to this version at this very moment,
+    /// that is waited for.
+    ///
+    /// # Errors
+    /// One that stays older is locked by who works on it, or to be brought to this version by the user.
+    pub async fn stored(&self) -> Result<Snapshot, Failure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let error = match self.store.snapshot().await {
+                Err(error @ StoreError::Older { .. }) => error,
+                read => return read.map_err(store_failure),
+            };
+            let row = self.store.lease().await.map_err(store_failure)?;
+            match (row.and_then(|row| row.blocker(machine::alive)), error) {
+                // It may have taken the lock, or given it back, since the state was read.
+                (None, _) if waited.is_zero() => {}
+                (Some(_), _) if waited < UPGRADE => {}
+                (Some(held), StoreError::Older { place, .. }) => {
+                    return Err(store_failure(StoreError::Locked { place, held: Box::new(held) }));
+                }
+                (_, error) => return Err(store_failure(error)),
+            }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+    }
+
     /// An app that neither the spec nor the state knows is a slip.
     pub async fn must_know(&self, app: &AppName) -> Result<(), Failure> {
-        let stored = self.store.snapshot().await.map_err(store_failure)?;
+        let stored = self.stored().await?;
         let staged = self.document.stage(self.stage.as_ref(), None);
         let written = staged.project.iter().flat_map(|project| project.apps.keys());
         let known: BTreeSet<&AppName> =
@@ -187,12 +236,33 @@ impl Project {
         for folder in [&self.folders.norn, &self.folders.stage] {
             private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }
-        let ignore = self.folders.norn.join(".gitignore");
-        if !fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
-            private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))?;
-        }
-        Ok(())
+        ignored(&self.folders.norn)?;
+        self.prepare_memory()
     }
+
+    /// Makes the folder of what remembers a state that is elsewhere.
+    fn prepare_memory(&self) -> Result<(), Failure> {
+        let folder = self.place.memory_folder();
+        match private_folder(folder) {
+            Ok(()) => ignored(&self.root.folder.join(".norn")),
+            // A project that only others may write to works with a state elsewhere all the same.
+            Err(error)
+                if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(unwritten(folder, &error)),
+        }
+    }
+}
+
+/// Keeps a folder out of version control.
+fn ignored(folder: &Path) -> Result<(), Failure> {
+    let ignore = folder.join(".gitignore");
+    if fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))
 }
 
 pub fn unwritten(path: &Path, error: &io::Error) -> Failure {

@@ -9,6 +9,8 @@ use crate::render::plan::{Header, stamp};
 use crate::state::Scope;
 
 pub fn run(global: &Global, options: &Show, printer: Printer) -> Result<Exit, Failure> {
+    let output = Output { json_out: None, markdown_out: options.markdown_out.clone() };
+    output.must_differ(&[("the plan", &options.plan)])?;
     let saved = plan_file::load(&options.plan)?.file;
     let plan = saved.plan.plan();
     let scope = Scope { project: saved.project.clone(), stage: saved.stage.clone() };
@@ -21,7 +23,7 @@ pub fn run(global: &Global, options: &Show, printer: Printer) -> Result<Exit, Fa
         },
         plan: &plan,
     };
-    shown.write(&Output { json_out: None, markdown_out: options.markdown_out.clone() })?;
+    shown.write(&output)?;
     shown.print(global, printer);
     if !global.json {
         printer.data(&format!("\n{}", stamp(&saved)));

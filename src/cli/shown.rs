@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::args::{Global, Output};
 use super::failure::Failure;
+use super::place::same_file;
 use super::plan_file;
 use super::project::Project;
 use crate::plan::Plan;
@@ -74,6 +75,24 @@ impl Shown<'_> {
 }
 
 impl Output {
+    /// Refuses to write two things into one file, however its paths are spelled; `others` are the files
+    /// that the command names beside these, each with how it calls it.
+    pub fn must_differ(&self, others: &[(&str, &Path)]) -> Result<(), Failure> {
+        let own = [("--json-out", &self.json_out), ("--markdown-out", &self.markdown_out)];
+        let own = own.iter().filter_map(|(name, path)| Some((*name, path.as_deref()?)));
+        let all: Vec<(&str, &Path)> = others.iter().copied().chain(own).collect();
+        for (at, (name, path)) in all.iter().enumerate() {
+            // What is no file, such as a terminal, takes what comes.
+            let other =
+                |(_, other): &&(&str, &Path)| same_file(path, other) && (path.is_file() || !path.exists());
+            if let Some((first, _)) = all[..at].iter().find(other) {
+                return Err(Failure::new(format!("{first} and {name} are one file, {}", path.display()))
+                    .help(format!("name another with {name}")));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses files that are the project's own, before anything is looked up.
     pub fn must_replace_nothing(&self, project: &Project) -> Result<(), Failure> {
         self.files().iter().try_for_each(|path| plan_file::is_no_part(project, path))

@@ -16,14 +16,15 @@ use crate::state::{Dump, StoreError};
 /// Brings the state's schema to this version, which taking the lease does.
 pub fn upgrade(global: &Global, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         if is_absent(&project).await {
             return Err(absent(&project));
         }
         project.prepare()?;
         let lease = project.store.lock(&holder("norn state upgrade")?, Duration::ZERO).await;
         let lease = lease.map_err(store_failure)?;
-        let remembered = project.place.remember();
+        let key = project.store.key().await.map_err(store_failure);
+        let remembered = key.and_then(|key| project.place.remember(&key));
         project.store.unlock(&lease).await.map_err(store_failure)?;
         remembered?;
         printer.talk(&format!("{} is as this version writes it", project.state_label()));

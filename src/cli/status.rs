@@ -6,7 +6,7 @@ use super::args::{Global, Status};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan::unknown_app;
-use super::project::{Project, store_failure};
+use super::project::Project;
 use crate::address::{Address, Kind};
 use crate::apply::{self, recovery};
 use crate::desired::Role;
@@ -21,8 +21,8 @@ use crate::state::{Change, Record, Snapshot};
 
 pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
-        let mut stored = project.store.snapshot().await.map_err(store_failure)?;
+        let project = Project::open(global, printer).await?;
+        let mut stored = project.stored().await?;
         let seen = facts::observe(project.home(), &stored, None, &[]).await;
         let running = seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();
         let held = stored.lock.clone().filter(|held| machine::alive(&held.holder.process) != Some(false));

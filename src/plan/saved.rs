@@ -92,6 +92,9 @@ pub struct OptionsV1 {
     /// Machines that are gone for good, by their host names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
+    /// Whether all of it is torn down.
+    #[serde(default)]
+    pub destroy: bool,
 }
 
 /// A file whose seal is not checked yet.

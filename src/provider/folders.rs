@@ -54,10 +54,27 @@ pub fn stayed(stage: &Path) -> Option<PathBuf> {
     Some(link.canonicalize().ok()?.parent()?.to_owned())
 }
 
+/// How many links are followed, one after the other.
+const LINKS: u32 = 40;
+
 /// A path with its links followed, as far as it is there.
 pub fn real(path: &Path) -> PathBuf {
-    let in_folder = || Some(real(path.parent()?).join(path.file_name()?));
-    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+    followed(path, LINKS)
+}
+
+fn followed(path: &Path, links: u32) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+    // The folder of a bare name is the one that the user is in.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = followed(folder, links);
+    match fs::read_link(path) {
+        // One that leads to what is not there yet.
+        Ok(to) if links > 0 => followed(&folder.join(to), links - 1),
+        Ok(_) | Err(_) => folder.join(name),
+    }
 }
 
 fn leads(link: &Path, to: &Path) -> bool {

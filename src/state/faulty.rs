@@ -144,6 +144,10 @@ impl Store for FaultyStore {
         self.between("store: key", self.inner.key()).await
     }
 
+    async fn known_key(&self) -> Result<Option<Secret>, StoreError> {
+        self.between("store: known key", self.inner.known_key()).await
+    }
+
     async fn break_lock(&self, token: u64) -> Result<bool, StoreError> {
         self.between("store: break the lock", self.inner.break_lock(token)).await
     }

@@ -89,6 +89,9 @@ pub trait Store: Send + Sync {
     /// hold the key and nothing else; such a store reads as empty.
     async fn key(&self) -> Result<Secret, StoreError>;
 
+    /// The store's key, of a store of whatever schema; `None` where there is no store. Makes nothing.
+    async fn known_key(&self) -> Result<Option<Secret>, StoreError>;
+
     /// Takes the lease of that token away from whoever holds it, and says whether it was held.
     /// Its holder's next write fails.
     async fn break_lock(&self, token: u64) -> Result<bool, StoreError>;

@@ -223,6 +223,10 @@ impl Store for PostgresStore {
         self.told("reading its key", self.read_key().await)
     }
 
+    async fn known_key(&self) -> Result<Option<Secret>, StoreError> {
+        in_turn!(self, "reading its key", |turn| snapshot::key(&turn, &self.place))
+    }
+
     async fn break_lock(&self, token: u64) -> Result<bool, StoreError> {
         let broken = async |turn: &Turn<'_>| match snapshot::key(turn, &self.place).await? {
             Some(_) => lease::free(turn, token).await,

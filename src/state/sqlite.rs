@@ -156,6 +156,10 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn known_key(&self) -> Result<Option<Secret>, StoreError> {
+        self.run("reading its key", |inner| Ok(inner.read(snapshot::key)?.flatten())).await
+    }
+
     async fn break_lock(&self, token: u64) -> Result<bool, StoreError> {
         self.run("breaking its lock", move |inner| match inner.read(snapshot::key)?.flatten() {
             Some(_) => lease::free(&inner.founded()?, token),

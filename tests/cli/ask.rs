@@ -172,6 +172,7 @@ fn a_protected_stage_wants_its_name() {
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
     let destroy = sandbox.norn("destroy --stage prod --yes --confirm prod").exits(1);
     destroy.one_error().says("stage `prod` is protected").says("at a terminal");
+    destroy.says("`norn plan --destroy --stage prod --out FILE`");
     sandbox.norn("restart hello --stage prod --yes").exits(1).one_error().says("--yes --confirm prod");
     sandbox.norn("restart hello --yes --confirm prod").env("NORN_STAGE", "prod").ok();
 }

@@ -88,6 +88,21 @@ fn an_export_is_imported_elsewhere_byte_for_byte() {
     same(&sandbox.norn("state export --state ../piped.db").ok().out);
 }
 
+#[test]
+fn an_export_into_a_file_of_all_is_warned_of() {
+    let sandbox = applied(free_port());
+    let norn = env!("CARGO_BIN_EXE_norn");
+    let into = |umask: &str, file: &str| {
+        let script = format!("umask {umask}; exec {norn} state export > ../{file}");
+        sandbox.program("sh").args(["-c", &script]).ok()
+    };
+    into("022", "open.json").says("warning: ").says("others can read").says("norn state export FILE");
+    let private = into("077", "private.json");
+    assert!(private.err.contains("keep it like a password") && !private.err.contains("warning"));
+    // What reads from a pipe is its own matter.
+    assert!(!sandbox.norn("state export").ok().err.contains("warning"));
+}
+
 /// What a refusal tells, and that it leaves the state as it was.
 fn refused(sandbox: &Sandbox, story: &mut String, line: &str) {
     let ran = sandbox.norn(line).exits(1);
@@ -233,21 +248,32 @@ fn what_cannot_be_moved_is_told_and_stays() {
     refused(&sandbox, &mut story, "state migrate --to ../new.db");
     sandbox.norn("apply --yes --state ../other.db --target forge/hello").ok();
     sandbox.norn("apply --yes --state .norn/state.db").ok();
+    sandbox.norn("state export ../one.json").ok();
     sandbox.write("../notes.txt", "these are my notes, and not a database of any kind\n");
     sandbox.write("../taken.db.d/releases/web/file", "");
+    // One that is another project's, and one that went on to another place.
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox.write("infraspec.yaml", &spec.replace("project: greeter", "project: another"));
+    sandbox.norn("plan --out ../plan.norn --state ../another.db").ok();
+    sandbox.write("infraspec.yaml", &spec);
+    sandbox.norn("state import ../one.json --state ../left.db").ok();
+    sandbox.norn("state migrate --state ../left.db --to ../right.db").ok();
+    sandbox.norn("restart hello --yes --state .norn/state.db").ok();
     for to in [
         ".norn/state.db",
         "./.norn/../.norn/state.db",
         "../other.db",
         "../notes.txt",
+        "../another.db",
+        "../left.db",
         "../taken.db",
         ".",
         "mysql://db/norn",
     ] {
         refused(&sandbox, &mut story, &format!("state migrate --to {to}"));
     }
+    assert!(!story.contains("--state"), "the place is named by --to:\n{story}");
     // A copy that was made once, and worked past since.
-    sandbox.norn("state export ../one.json").ok();
     sandbox.norn("state import ../one.json --state ../copy.db").ok();
     sandbox.norn("restart hello --yes --state .norn/state.db").ok();
     refused(&sandbox, &mut story, "state migrate --to ../copy.db --state .norn/state.db");
@@ -324,6 +350,14 @@ fn a_migration_that_ended_at_a_boundary_is_gone_on_with() {
     sandbox.norn("plan").exits(1).one_error().says("was moved to").says("new.db");
     sandbox.norn("state migrate --to ../new.db").ok();
     assert!(sandbox.read(".norn/store").contains("new.db"));
+    // What it went to is lost: nothing is begun there.
+    fs::remove_file(sandbox.path("../new.db")).expect("it is there");
+    sandbox
+        .norn("state migrate --state .norn/state.db --to ../new.db")
+        .exits(1)
+        .one_error()
+        .says("and is gone");
+    assert!(!sandbox.path("../new.db").exists());
 }
 
 #[test]

@@ -25,9 +25,7 @@ fn checkout(port: u16, service: &[(&str, &str)]) -> Sandbox {
     for (name, value) in service {
         sandbox.set(name, value);
     }
-    for (name, value) in
-        [("CI", "true"), ("STATE", &state), ("PROJECT", "shop"), ("STRIPE_KEY", "sk_live_12345678")]
-    {
+    for (name, value) in [("CI", "true"), ("STATE", &state), ("STRIPE_KEY", "sk_live_12345678")] {
         sandbox.set(name, value);
     }
     sandbox
@@ -57,7 +55,7 @@ fn output(sandbox: &Sandbox, name: &str) -> String {
 #[test]
 fn every_line_of_the_github_workflow_works() {
     let lines = commands("github-actions.yml");
-    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert_eq!(lines.len(), 5, "{lines:#?}");
     let port = free_port();
     let mut sandbox = checkout(
         port,
@@ -81,14 +79,18 @@ fn every_line_of_the_github_workflow_works() {
     assert!(output(&sandbox, "plan_id").len() >= 12);
     fs::remove_file(sandbox.path("plan.md")).expect("it was written");
 
-    let ran = line(&sandbox, find("--yes")).ok();
+    // The merge: what its plan saved is applied, in a checkout that has nothing else.
+    line(&sandbox, find("--out plan.norn")).ok();
+    let approved = output(&sandbox, "plan_id");
+    let ran = line(&sandbox, find("norn apply")).ok();
+    assert_eq!(output(&sandbox, "plan_id"), approved);
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
     assert!(!ran.err.contains("\u{1b}["), "no colours in a log:\n{}", ran.all());
     for (pid, name) in sandbox.processes() {
         let env = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         assert!(!String::from_utf8_lossy(&env).contains("github_1234"), "the runner would end {name}");
     }
-    line(&sandbox, lines.iter().rfind(|line| line.starts_with("norn plan")).expect("a plan")).ok();
+    line(&sandbox, find("plan.md")).ok();
     assert_eq!(output(&sandbox, "changes"), "0");
 
     // A failing build is an annotation, with its output in a group; the job fails.
@@ -99,7 +101,8 @@ fn every_line_of_the_github_workflow_works() {
     sandbox.edit("infraspec.yaml", "project: greeter", "project: shop");
     sandbox.write("greeting.txt", "two");
     sandbox.commit("two");
-    let failed = line(&sandbox, find("--yes")).run();
+    line(&sandbox, find("--out plan.norn")).ok();
+    let failed = line(&sandbox, find("norn apply")).run();
     assert!([Some(1), Some(3)].contains(&failed.code), "{}", failed.all());
     failed.says("::group::deploy/hello build").says("::error title=deploy/hello build::");
     let command = |line: &str| {
@@ -110,23 +113,28 @@ fn every_line_of_the_github_workflow_works() {
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
     snapshot::check("ci-github", &failed.redacted().replace(&port.to_string(), "<port>"));
 
-    // What is to be destroyed needs the line that says so.
+    // What is destroyed was approved with the rest; what moved meanwhile is not done.
     sandbox.hello_with(port, "");
     sandbox.edit("infraspec.yaml", "project: greeter", "project: shop");
     sandbox.edit("infraspec.yaml", "  hello:", "  bonjour:");
     sandbox.commit("three");
-    line(&sandbox, find("plan.md")).ok();
+    line(&sandbox, find("--out plan.norn")).ok();
     assert_eq!(output(&sandbox, "destroys"), "1");
-    line(&sandbox, lines.iter().find(|line| line.ends_with("--yes")).expect("an apply")).exits(1).one_error();
+    sandbox.write("greeting.txt", "three");
+    sandbox.edit("infraspec.yaml", "startup: 4s", "startup: 5s");
+    sandbox.commit("four");
+    line(&sandbox, find("norn apply")).exits(5).one_error().says("infraspec.yaml changed");
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
-    line(&sandbox, find("--confirm")).ok();
+    line(&sandbox, find("--out plan.norn")).ok();
+    line(&sandbox, find("norn apply")).ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("three"));
     line(&sandbox, find("validate")).ok();
 }
 
 #[test]
 fn every_line_of_the_gitlab_pipeline_works() {
     let lines = commands("gitlab-ci.yml");
-    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(lines.len(), 3, "{lines:#?}");
     let port = free_port();
     let sandbox =
         checkout(port, &[("GITLAB_CI", "true"), ("CI_JOB_URL", "https://gitlab.example/shop/-/jobs/77")]);
@@ -135,11 +143,12 @@ fn every_line_of_the_gitlab_pipeline_works() {
     line(&sandbox, find("validate")).ok().says("is valid");
     line(&sandbox, find("plan")).ok();
     assert!(sandbox.read("plan.md").contains("deploy/hello"));
-    line(&sandbox, find("--yes")).ok();
+    line(&sandbox, find("norn apply")).ok();
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
     sandbox.edit("infraspec.yaml", "  hello:", "  bonjour:");
-    line(&sandbox, find("--yes")).exits(1).one_error().says("--confirm shop");
-    line(&sandbox, find("--confirm")).ok();
+    line(&sandbox, find("norn apply")).exits(5).one_error().says("infraspec.yaml changed");
+    line(&sandbox, find("norn plan")).ok();
+    line(&sandbox, find("norn apply")).ok();
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
 }
 

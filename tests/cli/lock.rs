@@ -289,3 +289,30 @@ fn what_a_holder_says_of_itself_steers_no_terminal() {
         assert!(ran.all().contains("http://x\u{FFFD}[31m\u{FFFD}"), "{}", ran.all());
     }
 }
+
+#[test]
+fn a_state_that_another_brings_to_this_version_is_waited_for() {
+    let sandbox = sandbox(free_port());
+    sandbox.norn("apply --yes").ok();
+    let schema = |number: u32| {
+        let db = rusqlite::Connection::open(sandbox.path(".norn/state.db")).expect("the state opens");
+        let set = "update norn_meta set value = ?1 where key = 'schema'";
+        db.execute(set, [number.to_string()]).expect("it has a version");
+    };
+    let held = "run = 'another', machine_id = 'another', expires_at = '2999-01-01T00:00:00.000000Z'";
+    // Nobody is at work on it: the user has to be.
+    schema(2);
+    sandbox.norn("plan").exits(1).one_error().says("norn state upgrade");
+    row(&sandbox, held);
+    let waiting = ["plan", "status", "apply --yes"].map(|line| sandbox.norn(line).start());
+    thread::sleep(Duration::from_secs(1));
+    schema(3);
+    row(&sandbox, "run = null");
+    for waiting in waiting {
+        let ended = waiting.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+    }
+    schema(2);
+    row(&sandbox, held);
+    sandbox.norn("plan").exits(4).one_error().says("is locked by").says("norn lock status");
+}

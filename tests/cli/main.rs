@@ -13,6 +13,7 @@ mod init;
 mod input;
 mod lock;
 mod looking;
+mod place;
 mod run;
 mod sandbox;
 mod saved;

@@ -98,6 +98,35 @@ fn the_file_is_private_whole_and_no_other() {
 }
 
 #[test]
+fn two_outputs_are_two_files() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("plan --out ../plan.norn").ok();
+    let plan = sandbox.read("../plan.norn");
+    fs::create_dir(sandbox.path("../sub")).expect("the folder is made");
+    for (link, to) in [("../link", "sub"), ("../dangling", "sub/../a"), ("../loop", "loop")] {
+        std::os::unix::fs::symlink(to, sandbox.path(link)).expect("the link is made");
+    }
+    for (line, names) in [
+        ("plan --out ../a --json-out ../a", "--out and --json-out"),
+        ("plan --out ../a --json-out ../b --markdown-out ../sub/../a", "--out and --markdown-out"),
+        ("plan --json-out ../link/a --markdown-out ../sub/a", "--json-out and --markdown-out"),
+        ("plan --json-out ../dangling --markdown-out ../a", "--json-out and --markdown-out"),
+        ("plan --out a --json-out ./a", "--out and --json-out"),
+        ("apply --yes --json-out ../a --markdown-out ../a", "--json-out and --markdown-out"),
+        ("apply ../plan.norn --json-out ../link/../plan.norn", "the plan and --json-out"),
+        ("show ../plan.norn --markdown-out ../plan.norn", "the plan and --markdown-out"),
+    ] {
+        sandbox.norn(line).exits(1).one_error().says(&format!("{names} are one file"));
+    }
+    assert_eq!(sandbox.read("../plan.norn"), plan);
+    for file in ["../a", "../b", "../sub/a", "a"] {
+        assert!(!sandbox.path(file).exists(), "{file} was written");
+    }
+    sandbox.norn("plan --json-out /dev/null --markdown-out /dev/null").ok();
+    sandbox.norn("plan --out ../loop --markdown-out ../a").ok();
+}
+
+#[test]
 fn a_file_that_is_no_plan_is_told_what_it_is() {
     let port = free_port();
     let sandbox = Sandbox::hello(port);
@@ -223,6 +252,48 @@ fn a_plan_is_for_the_stage_that_it_names() {
     sandbox.write("infraspec.yaml", &whole);
     sandbox.norn("apply ../plan.norn").ok();
     assert_eq!((get(one, "/").is_err(), get(two, "/").as_deref()), (true, Ok("one")));
+}
+
+#[test]
+fn a_protected_stage_is_destroyed_by_a_saved_plan() {
+    let port = free_port();
+    let sandbox = Sandbox::hello(port);
+    sandbox.hello_with(port, "env: {GREETING: \"${WORD}\"}\nsecrets: [TOKEN]\n");
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox.write("infraspec.yaml", &format!("{spec}stages: {{prod: {{protected: true}}}}\n"));
+    let with = |line: &str| sandbox.norn(line).env("WORD", "Hi").env("TOKEN", "a long enough secret");
+    with("plan --stage prod --out ../plan.norn").ok();
+    with("apply ../plan.norn").ok();
+    assert_eq!(get(port, "/").as_deref(), Ok("Hi one"));
+
+    let refused = sandbox.norn("destroy --stage prod --yes --confirm prod").exits(1);
+    refused.one_error().says("norn plan --destroy --stage prod --out FILE").says("norn apply FILE");
+    // Without the values, which are not there to tear down.
+    let mut story = Story::default();
+    story.tell("plan", &sandbox.norn("plan --destroy --stage prod --out ../end.norn").ok());
+    assert_eq!(get(port, "/").as_deref(), Ok("Hi one"));
+    // What moved since is not torn down unseen.
+    let stale = sandbox.read("../end.norn");
+    with("plan --stage prod --redeploy hello --out ../plan.norn").ok();
+    with("apply ../plan.norn").ok();
+    sandbox.norn("apply ../end.norn").exits(5).one_error();
+    sandbox.write("../stale.norn", &stale.replace("\"destroy\":true", "\"destroy\":false"));
+    with("apply ../stale.norn").exits(1).one_error().says("its seal is broken");
+    sandbox.norn("plan --destroy --stage prod --out ../end.norn").ok();
+    story.tell("apply", &sandbox.norn("apply ../end.norn").ok());
+    assert!(get(port, "/").is_err());
+    story.tell("apply again", &sandbox.norn("apply ../end.norn").ok());
+    story.check("saved-destroy", port);
+}
+
+#[test]
+fn a_locked_stage_has_no_plan_to_destroy_it() {
+    let sandbox = Sandbox::hello(free_port());
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox
+        .write("infraspec.yaml", &format!("{spec}stages: {{prod: {{locked: true}}}}\ndefaultStage: prod\n"));
+    sandbox.norn("plan --destroy --out ../end.norn").exits(1).one_error().says("stage `prod` is locked");
+    assert!(!sandbox.path("../end.norn").exists());
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::apply::Control;
 use crate::apply::lease;
+use rustix::fs::{FileType, fstat};
+
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::locked::{holder, tell_waiting};
@@ -18,7 +21,7 @@ use crate::state::dump::MOST;
 
 pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let dump = project.store.export().await.map_err(store_failure)?;
         let Some(dump) = dump else { return Err(super::absent(&project)) };
         let row = project.store.lease().await.map_err(store_failure)?;
@@ -27,7 +30,11 @@ pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Fa
             let text = String::from_utf8(bytes).expect("JSON is a text");
             printer.data(&text);
             warn(&dump, text.len(), printer);
-            printer.talk("this holds the key of the state's fingerprints: keep it like a password");
+            printer.talk(if is_open_to_others(io::stdout()) {
+                "warning: this holds the key of the state's fingerprints, and others can read the file that it went into: make it 0600, or use `norn state export FILE`, which writes one that only you can read"
+            } else {
+                "this holds the key of the state's fingerprints: keep it like a password"
+            });
         } else {
             write_new(file, &bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => Failure::new(format!("{} is there already", file.display()))
@@ -50,7 +57,7 @@ pub fn export(global: &Global, file: &Path, printer: Printer) -> Result<Exit, Fa
 
 pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let unread = |why: String| {
             Failure::new(format!("{} is no state that can be imported: {why}", file.display()))
                 .help("import a file that `norn state export` wrote")
@@ -77,8 +84,16 @@ pub fn import(global: &Global, file: &Path, wait: Duration, printer: Printer) ->
         let imported = store.import(&lease, &dump).await;
         let _ = store.unlock(&lease).await;
         imported.map_err(store_failure)?;
+        project.place.remember_filled(&dump.key)?;
         printer.talk(&format!("{} has {} now", project.state_label(), words(&dump)));
         Ok(Exit::Ok)
+    })
+}
+
+/// Whether it is a file that more than its owner can read.
+fn is_open_to_others(stream: impl AsFd) -> bool {
+    fstat(stream).is_ok_and(|file| {
+        FileType::from_raw_mode(file.st_mode) == FileType::RegularFile && file.st_mode & 0o044 != 0
     })
 }
 

@@ -14,14 +14,14 @@ use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::locked::{holder, tell_waiting};
 use crate::cli::place::{Location, StatePlace};
-use crate::cli::project::{self, Project, store_failure};
+use crate::cli::project::{Project, store_failure};
 use crate::provider::folders::{self, InTheWay};
 use crate::render::Printer;
 use crate::state::{Dump, Lease, Store, StoreError};
 
 pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let (place, folders) = target(global, &project, to)?;
         let moving = Moving {
             store: place.store(&project.scope)?,
@@ -32,7 +32,7 @@ pub fn run(global: &Global, to: &str, wait: Duration, printer: Printer) -> Resul
         };
         match project.store.lease().await {
             // It was ended after the mark.
-            Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle()?,
+            Err(StoreError::Moved { to, .. }) if moving.place.is(&to) => moving.settle().await?,
             Err(error) => return Err(store_failure(error)),
             Ok(None) if super::is_absent(&project).await => return Err(super::absent(&project)),
             // A database of v1 has no lock yet, which taking it makes.
@@ -71,8 +71,8 @@ impl Moving<'_> {
         let from = &self.project.store;
         folders::can_lead(&self.project.folders.stage, &self.folders.stage).map_err(in_the_way)?;
         // What cannot take it is refused before anything is locked.
-        self.store.export().await.map_err(store_failure)?;
-        let (lease, keeper) = lock(from, wait, printer).await?;
+        self.store.export().await.map_err(there)?;
+        let (lease, keeper) = lock(from, wait, printer, store_failure).await?;
         let moved = self.locked(&lease, printer).await;
         drop(keeper);
         let _ = from.unlock(&lease).await;
@@ -83,15 +83,15 @@ impl Moving<'_> {
         let from = &self.project.store;
         let dump = from.export().await.map_err(store_failure)?.expect("a store that was locked is there");
         super::warn_of_left_out(&dump, printer);
-        let there = self.store.export().await.map_err(store_failure)?;
-        let copied = there.as_ref().is_some_and(|there| !there.is_empty() && there.same_as(&dump));
+        let found = self.store.export().await.map_err(there)?;
+        let copied = found.as_ref().is_some_and(|there| !there.is_empty() && there.same_as(&dump));
         if copied {
             printer.talk(&format!("{} has a whole copy already", self.place.label()));
         } else {
-            self.must_be_free(&dump, there.as_ref())?;
+            self.must_be_free(&dump, found.as_ref())?;
             self.fill(&dump, printer).await?;
         }
-        let copy = self.store.export().await.map_err(store_failure)?;
+        let copy = self.store.export().await.map_err(there)?;
         if !copy.is_some_and(|copy| copy.same_as(&dump)) {
             return Err(Failure::new(format!(
                 "{} does not have what was written to it, so the state stays where it is",
@@ -101,7 +101,7 @@ impl Moving<'_> {
         }
         self.lead()?;
         from.mark_moved(lease, &self.place.name()).await.map_err(store_failure)?;
-        self.place.remember()
+        self.place.remember(&dump.key)
     }
 
     fn must_be_free(&self, dump: &Dump, there: Option<&Dump>) -> Result<(), Failure> {
@@ -116,17 +116,21 @@ impl Moving<'_> {
     }
 
     async fn fill(&self, dump: &Dump, printer: Printer) -> Result<(), Failure> {
-        let (lease, keeper) = lock(&self.store, Duration::ZERO, printer).await?;
+        let (lease, keeper) = lock(&self.store, Duration::ZERO, printer, there).await?;
         let filled = self.store.import(&lease, dump).await;
         drop(keeper);
         let _ = self.store.unlock(&lease).await;
-        filled.map_err(store_failure)
+        filled.map_err(there)
     }
 
     /// What was left to do after the mark.
-    fn settle(&self) -> Result<(), Failure> {
+    async fn settle(&self) -> Result<(), Failure> {
         self.lead()?;
-        self.place.remember()
+        match self.store.known_key().await.map_err(store_failure)? {
+            Some(key) => self.place.remember(&key),
+            None => Err(Failure::new(format!("the state was moved to {}, and is gone", self.place.label()))
+                .help("put it back; `norn state import` fills a new one from an export")),
+        }
     }
 
     /// Makes the folder of the new place lead to what the old one's has.
@@ -136,7 +140,10 @@ impl Moving<'_> {
             return Ok(());
         }
         folders::can_lead(from, to).map_err(in_the_way)?;
-        folders::lead(from, to).map_err(|error| project::unwritten(to, &error))
+        folders::lead(from, to).map_err(|error| {
+            Failure::new(format!("{} cannot be written: {error}", to.display()))
+                .help("see to that folder, or name another place with --to")
+        })
     }
 
     fn tell(&self, printer: Printer) {
@@ -178,12 +185,44 @@ impl Moving<'_> {
     }
 }
 
-async fn lock(store: &Arc<dyn Store>, wait: Duration, printer: Printer) -> Result<(Lease, Keeper), Failure> {
+async fn lock(
+    store: &Arc<dyn Store>,
+    wait: Duration,
+    printer: Printer,
+    of: fn(StoreError) -> Failure,
+) -> Result<(Lease, Keeper), Failure> {
     let (holder, control) = (holder("norn state migrate")?, Control::default());
     let taken = lease::take(&**store, &holder, wait, &control, &mut tell_waiting(printer)).await;
-    let (lease, taken) = taken.map_err(store_failure)?.expect("nothing stops it");
+    let (lease, taken) = taken.map_err(of)?.expect("nothing stops it");
     let keeper = Keeper::start(Arc::clone(store), lease.clone(), taken, control);
     Ok((lease, keeper))
+}
+
+/// What is wrong with the place that the state is to go to, which `--to` names.
+fn there(error: StoreError) -> Failure {
+    let what = match &error {
+        StoreError::OtherScope { place, theirs, ours } => {
+            format!("the state in {place} belongs to {theirs}, not to {ours}")
+        }
+        StoreError::Foreign { place, why } => format!("{place} is no state of norn: {why}"),
+        StoreError::Moved { place, to } => {
+            return Failure::new(format!("{place} has a state that was moved to {to}"))
+                .help("remove what is left there, or name another place with --to");
+        }
+        StoreError::Newer { place, .. } => format!("{place} has a state that a newer norn wrote"),
+        StoreError::Older { place, .. } => format!("{place} has a state already, of an older schema"),
+        StoreError::ReadOnly { place, why, mend } => {
+            return Failure::new(format!("the state in {place} cannot be written: {why}"))
+                .help(format!("{mend}, or name another place with --to"));
+        }
+        StoreError::Locked { .. }
+        | StoreError::LeaseLost { .. }
+        | StoreError::NotEmpty { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::Full { .. }
+        | StoreError::Broken { .. } => return store_failure(error),
+    };
+    Failure::new(what).help("name another place with --to")
 }
 
 fn in_the_way(InTheWay(path): InTheWay) -> Failure {

@@ -16,9 +16,9 @@ const OPERATIONS: u32 = 20;
 
 pub fn run(global: &Global, address: Option<&Address>, printer: Printer) -> Result<Exit, Failure> {
     crate::cli::runtime()?.block_on(async {
-        let project = Project::open(global, printer)?;
+        let project = Project::open(global, printer).await?;
         let store = &project.store;
-        let stored = store.snapshot().await.map_err(store_failure)?;
+        let stored = project.stored().await?;
         let updated = store.updated().await.map_err(store_failure)?;
         let mut operations = None;
         if let Some(address) = address {

@@ -245,7 +245,22 @@ fn a_state_is_not_switched_silently() {
     shop.sandbox.ok("destroy --yes --confirm shop");
     shop.state_is_at("");
     switched(&shop, database, file);
-    // The same database by another name of its host is another place, until it is said to be meant.
-    shop.state_is_at(&url.replace("127.0.0.1", "localhost"));
-    switched(&shop, database, "postgres://norn@localhost:PORT/DB");
+    // A database with another store of the same project, and one with none.
+    let (other, empty) = (shop.server.database(), shop.server.database());
+    let mut elsewhere = shop.elsewhere();
+    elsewhere.env.insert("NORN_STATE_URL".into(), other.url());
+    elsewhere.ok("plan --out plan.norn");
+    for another in [&other, &empty] {
+        shop.state_is_at(&another.url());
+        switched(&shop, database, &database.replace("DB", &another.name));
+    }
+    // The same one by another name of its host is no switch, and is where the state is from then on.
+    let localhost = url.replace("127.0.0.1", "localhost");
+    shop.state_is_at(&localhost);
+    shop.sandbox.ok("plan");
+    shop.sandbox.ok("apply --yes");
+    let store = shop.plain(&shop.sandbox.read(".norn/store"));
+    assert!(store.starts_with("postgres://norn@localhost:PORT/DB\n"), "{store}");
+    shop.state_is_at(&url);
+    shop.sandbox.plan_is_empty();
 }
