@@ -89,8 +89,8 @@ pub struct OptionsV1 {
     /// Other branches, tags or commits than the spec's, by app.
     pub refs: BTreeMap<AppName, String>,
     pub offline: bool,
-    /// Whether all of it is torn down.
-    #[serde(default)]
+    /// Whether all of it is torn down; left out where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub destroy: bool,
 }
 
