@@ -92,8 +92,8 @@ pub struct OptionsV1 {
     /// Machines that are gone for good, by their host names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
-    /// Whether all of it is torn down.
-    #[serde(default)]
+    /// Whether all of it is torn down; left out where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub destroy: bool,
 }
 

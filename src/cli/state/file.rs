@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::apply::Control;
-use crate::apply::lease;
 use rustix::fs::{FileType, fstat};
 
+use crate::apply::Control;
+use crate::apply::lease;
 use crate::cli::args::Global;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::locked::{holder, tell_waiting};
