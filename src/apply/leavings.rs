@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::world::Folders;
 use crate::address::Kind;
@@ -15,6 +17,9 @@ use crate::provider::{machine, releases};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 use crate::state::format::DeployV1;
+
+/// How long the replicas of a roll that was given up may take to end before they count as at work.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// What attempts at one app left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +58,7 @@ impl Leavings {
         for folder in releases::attempts(&self.releases)? {
             if self.kept.contains(&folder) {
                 releases::forget_attempt(&folder)?;
-            } else if !machine::works_in(&folder) {
+            } else if comes_to_rest(&folder) {
                 releases::remove_attempt(&folder)?;
                 swept += 1;
             }
@@ -62,6 +67,19 @@ impl Leavings {
         let _ = std::fs::remove_dir(&self.releases);
         Ok(swept)
     }
+}
+
+/// Whether nothing works in a folder, or what does ends in a moment: a supervisor that a dead norn gave its order
+/// stops what came of it.
+fn comes_to_rest(folder: &Path) -> bool {
+    let end = Instant::now() + ENDING;
+    while machine::works_in(folder) {
+        if Instant::now() >= end {
+            return false;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 /// What attempts left here, by app, of those too that neither the spec nor the state knows. An app that

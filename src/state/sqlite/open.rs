@@ -26,6 +26,8 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How often reading starts again because a writer came in between.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(20);
+/// The length of a write-ahead log's head, in bytes.
+const HEAD: u64 = 32;
 
 /// Held while this process opens a database to write, and while it reads one without a lock.
 ///
@@ -167,8 +169,8 @@ pub fn read<T>(
             Rest::Logged => match reader(path, "readonly_shm=1").and_then(|conn| work(&conn)) {
                 // The writer is about to set up, or to remove, what is beside the database.
                 Err(failure) if failure.is_transient_open() => thread::sleep(PAUSE),
-                // A killed writer can leave a log whose head says nothing, which only one that may
-                // write could begin anew. SQLite waits 10 s before it says so: nobody else is at work.
+                // A log whose head says nothing, which only one that may write could begin anew.
+                // SQLite waits 10 s before it says so: nobody else is at work.
                 Err(failure) if failure.is_stuck_log() => {
                     if let Some(stamp) = Stamp::of(path)?
                         && let Some(found) = read_copy(path, &stamp, &mut work)?
@@ -210,7 +212,11 @@ fn rest(path: &Path) -> Result<Rest, Failure> {
     let Some(stamp) = Stamp::of(path)? else { return Ok(Rest::Absent) };
     let size = |suffix: &str| fs::metadata(beside(path, suffix)).ok().map(|file| file.len());
     let (log, index, journal) = (size("-wal"), size("-shm"), size("-journal"));
-    Ok(if log.is_some() && index.is_some() {
+    Ok(if log == Some(HEAD) && journal.is_none() {
+        // A writer was killed, or is at work, before the log's first page: there is nothing in it. Where
+        // nobody is at work, SQLite would wait 10 s for somebody to begin it anew.
+        Rest::Still(stamp)
+    } else if log.is_some() && index.is_some() {
         Rest::Logged
     } else if log > Some(0) || journal > Some(0) {
         Rest::Leftover(stamp)

@@ -72,6 +72,27 @@ async fn a_log_without_its_index_is_read() {
 }
 
 #[tokio::test]
+async fn a_log_that_ends_behind_its_head_is_read_at_once() {
+    let folder = Folder::new();
+    written(&folder).await;
+    let conn = Connection::open(folder.path()).expect("it opens");
+    let mode = "PRAGMA journal_mode=WAL; CREATE TABLE more (a); PRAGMA wal_checkpoint(FULL)";
+    conn.execute_batch(mode).expect("it is written");
+    // As a writer leaves them that is killed before the first page of its first transaction.
+    let killed = Folder::new();
+    fs::create_dir(killed.path().parent().expect("it has a folder")).expect("it is made");
+    for suffix in ["db", "db-wal", "db-shm"] {
+        let mut bytes = fs::read(folder.path().with_extension(suffix)).expect("it is there");
+        bytes.truncate(if suffix == "db-wal" { 32 } else { bytes.len() });
+        fs::write(killed.path().with_extension(suffix), bytes).expect("it is written");
+    }
+    let (before, begun) = (listing(&killed), std::time::Instant::now());
+    assert_eq!(shop(&killed).snapshot().await.expect("it is readable").resources.len(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert_eq!(listing(&killed), before);
+}
+
+#[tokio::test]
 async fn half_a_transaction_of_before_the_log_is_not_read() {
     let folder = Folder::new();
     written(&folder).await;
