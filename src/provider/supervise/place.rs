@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::failpoint;
@@ -54,6 +55,13 @@ impl Place {
 
     pub fn record(&self, seat: Seat) -> PathBuf {
         self.run.join(self.name(seat, "json"))
+    }
+
+    /// Waits until no other supervisor takes its seat here; that is a moment. Dropping it ends the turn.
+    pub fn turn(&self) -> io::Result<File> {
+        let turn = File::open(&self.run)?;
+        flock(&turn, FlockOperation::LockExclusive)?;
+        Ok(turn)
     }
 
     /// Listens at the seat's socket, mode 0600, in place of whatever had the name.

@@ -139,10 +139,12 @@ pub async fn set_up(
     let logs = options.logs.join(app.as_str());
     private_folder(&logs).map_err(at(&logs))?;
     let seat = if options.next { Seat::Next } else { Seat::Office };
+    let executable = digest(PathBuf::from("/proc/self/exe")).await.map_err(SuperviseError::Setup)?;
+    // One that a killed norn started may be as far as this one: the second finds the seat taken.
+    let turn = place.turn().map_err(at(&options.run))?;
     if place.connect(seat).await.is_ok() {
         return Err(SuperviseError::Occupied { app: app.clone(), run: options.run.clone() });
     }
-    let executable = digest(PathBuf::from("/proc/self/exe")).await.map_err(SuperviseError::Setup)?;
     let mut record = Record::new(machine::own_identity().map_err(SuperviseError::Setup)?, executable);
     let former = options.after.as_ref().map(|former| Place::open(&options.run, former, false)).transpose();
     let former = former.map_err(at(&options.run))?;
@@ -156,6 +158,7 @@ pub async fn set_up(
     }
     let ledger = Ledger::create(place.record(seat), record).map_err(at(&options.run))?;
     let listener = place.bind(seat).map_err(at(&options.run))?;
+    drop(turn);
     let context = Context {
         marker: place.marker(),
         journal: Journal::new(logs.join("supervisor.log")),

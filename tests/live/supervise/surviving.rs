@@ -236,3 +236,31 @@ async fn a_successor_that_dies_with_the_names_in_hand_gives_them_back() {
         .await
         .expect("the next roll");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_supervisors_that_start_at_once_one_takes_the_seat() {
+    let world = World::new();
+    for _ in 0..5 {
+        let start = || {
+            tokio::process::Command::new(env!("CARGO_BIN_EXE_norn"))
+                .args(["supervise", "--app", "web", "--run"])
+                .arg(&world.home.run)
+                .arg("--logs")
+                .arg(&world.home.logs)
+                .stderr(std::process::Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .expect("norn starts")
+        };
+        let mut running: Vec<_> = (0..6).map(|_| start()).collect();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while running.len() > 1 && std::time::Instant::now() < end {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            running.retain_mut(|child| child.try_wait().expect("it is ours").is_none());
+        }
+        assert_eq!(running.len(), 1, "one goes on, the others find its seat taken");
+        let mut one = running.pop().expect("there is one");
+        one.kill().await.expect("it is ours");
+        world.home.stop(&world.app, 1, |_| {}).await.expect("nothing is left of it");
+    }
+}
