@@ -50,7 +50,7 @@ pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer)
             Request::Destroy => project.desired_to_destroy()?,
             Request::Apply | Request::Restart(_) => project.desired(&variables, printer)?,
         };
-        project.warn(printer);
+        project.warn(printer).await;
         facts::warn_of_shallow(&project, &desired, printer).await?;
         if request != Request::Destroy {
             warn_of_short_secrets(&desired, printer);

@@ -35,7 +35,7 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         } else {
             project.desired(&Variables::read(global)?, printer)?
         };
-        project.warn(printer);
+        project.warn(printer).await;
         facts::warn_of_shallow(&project, &desired, printer).await?;
         let plan_options = Options { destroy: options.destroy, ..Options::default() };
         let made = Made::new(&project, desired, &options.selection, &plan_options).await?;

@@ -25,6 +25,7 @@ use crate::render::{Printer, problems};
 use crate::spec::load::{Document, Form, Staged};
 use crate::spec::name::{AppName, StageName};
 use crate::spec::problem;
+use crate::state::sqlite::SqliteStore;
 use crate::state::{Scope, Snapshot, Store, StoreError};
 
 /// How long another norn is given to bring a state to this version.
@@ -139,8 +140,27 @@ impl Project {
             .help("take `locked: true` out of the stage first"))
     }
 
+    /// Tells of what runs by a state from before the spec had stages: no stage knows it.
+    async fn warn_of_unstaged(&self, printer: Printer) {
+        let path = self.root.folder.join(".norn/state.db");
+        if self.stage.is_none() || !path.exists() {
+            return;
+        }
+        let scope = Scope { stage: None, ..self.scope.clone() };
+        let Ok(store) = SqliteStore::open(&path, scope) else { return };
+        if store.snapshot().await.is_ok_and(|stored| !stored.resources.is_empty()) {
+            let path = path.strip_prefix(std::env::current_dir().unwrap_or_default()).unwrap_or(&path);
+            printer.talk(&format!(
+                "warning: what was applied before the spec had stages runs on, and no stage knows it; to end it: \
+                 take `stages` out, `norn destroy`, put them back ({})",
+                path.display()
+            ));
+        }
+    }
+
     /// Tells what the spec has that deserves a word, before anything is planned.
-    pub fn warn(&self, printer: Printer) {
+    pub async fn warn(&self, printer: Printer) {
+        self.warn_of_unstaged(printer).await;
         if !self.plain.problems.is_empty() {
             let sources = &self.document.sources;
             printer.talk(&problems::human(&self.plain.problems, sources, printer.err_color, printer.width));

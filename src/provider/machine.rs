@@ -53,8 +53,22 @@ pub fn since_boot() -> Duration {
 /// `user@host` of this process.
 pub fn user_at_host() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let user = user.unwrap_or_else(|_| format!("uid{}", rustix::process::getuid().as_raw()));
+    let user = user.unwrap_or_else(|_| {
+        let id = rustix::process::getuid().as_raw();
+        user_of(id).unwrap_or_else(|| format!("uid{id}"))
+    });
     format!("{user}@{}", host_name())
+}
+
+/// The name of a user, as `/etc/passwd` has it.
+fn user_of(id: u32) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let of = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    };
+    users.lines().find_map(of)
 }
 
 /// The name by which this machine calls itself.
@@ -111,6 +125,12 @@ fn read_trimmed(path: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_has_the_name_of_its_line() {
+        assert_eq!(user_of(0).as_deref(), Some("root"));
+        assert_eq!(user_of(u32::MAX - 7), None);
+    }
 
     #[test]
     fn a_process_lives_until_it_ends_and_its_pid_alone_proves_nothing() {

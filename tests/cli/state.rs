@@ -109,6 +109,22 @@ fn in_ci_a_state_must_be_there_or_be_named() {
 }
 
 #[test]
+fn what_ran_before_there_were_stages_is_not_forgotten() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("apply --yes").ok();
+    let plain = sandbox.read("infraspec.yaml");
+    sandbox
+        .write("infraspec.yaml", &format!("{plain}stages: {{prod: {{apps: {{hello: {{replicas: 0}}}}}}}}\n"));
+    let warned = sandbox.norn("plan --stage prod").ok();
+    assert!(warned.err.contains("what was applied before the spec had stages runs on"), "{}", warned.err);
+    // As the warning says.
+    sandbox.write("infraspec.yaml", &plain);
+    sandbox.norn("destroy --yes --confirm greeter").ok();
+    sandbox.write("infraspec.yaml", &format!("{plain}stages: {{prod: {{}}}}\n"));
+    assert_eq!(sandbox.norn("plan --stage prod").ok().err, "");
+}
+
+#[test]
 fn two_stages_live_side_by_side() {
     let (one, two) = (free_port(), free_port());
     let sandbox = Sandbox::hello(one);
