@@ -21,14 +21,15 @@ pub async fn shell(
     dir: &Path,
     env: &BTreeMap<String, String>,
 ) -> Result<Done, StepError> {
-    let output = run(step, &Command::Shell(command.to_owned()), dir, env).await?;
+    let output = run(step, &Command::Shell(command.to_owned()), command, dir, env).await?;
     Ok(Done { output, ..Done::default() })
 }
 
-/// Runs a command to its good end, and returns what it wrote.
+/// Runs a command to its good end, and returns what it wrote. It is told of by the first line of `named`.
 pub async fn run(
     step: &InStep,
     command: &Command,
+    named: &str,
     dir: &Path,
     env: &BTreeMap<String, String>,
 ) -> Result<String, StepError> {
@@ -43,10 +44,7 @@ pub async fn run(
     if finished.success() {
         return Ok(finished.output);
     }
-    let shown = match command {
-        Command::Shell(text) => text.lines().next().unwrap_or_default().to_owned(),
-        Command::Exec(argv) => argv.first().cloned().unwrap_or_default(),
-    };
+    let shown = named.lines().next().unwrap_or_default();
     let lines: Vec<&str> = finished.output.lines().collect();
     let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
     let help = match finished.ending {
@@ -54,7 +52,7 @@ pub async fn run(
         _ => Some(format!("the whole output is in {}", log.display())),
     };
     Err(StepError {
-        message: format!("`{}` {}", step.run.world.scrub.text(&shown), finished.ending),
+        message: format!("`{}` {}", step.run.world.scrub.text(shown), finished.ending),
         evidence: evidence.collect(),
         help,
         output: finished.output,

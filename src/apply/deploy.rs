@@ -1,5 +1,6 @@
 //! One deploy: clone, build, test, snapshot, migrate, deploy, cleanup.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use super::Run;
 use super::command;
+use super::container::{self, Making};
 use super::events::StepError;
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
@@ -144,10 +146,27 @@ impl<'a> Deploying<'a> {
                 self.folder.display()
             )));
         }
+        let inside = self.inside();
+        if let Some(making) = self.making(&inside) {
+            making.name(&self.run.world, &self.release.tag).await?;
+        }
         let (workshop, folder, recipe) = (self.workshop.clone(), self.folder.clone(), self.recipe.clone());
         blocking(move || releases::finish(&workshop, &folder, &recipe))
             .await
             .map_err(|error| folder_error(&self.folder, &error))
+    }
+
+    /// How the release is made, where it is an image; `inside` is the app's folder in the workshop.
+    fn making<'b>(&'b self, inside: &'b Path) -> Option<Making<'b>> {
+        let work = self.work;
+        work.build.image.as_ref().map(|build| Making {
+            app: self.app,
+            commit: &work.commit,
+            definition: &work.definition,
+            build,
+            workshop: &self.workshop,
+            inside,
+        })
     }
 
     /// The app's folder in the workshop.
@@ -212,10 +231,14 @@ impl<'a> Deploying<'a> {
     }
 
     async fn build(&self, step: InStep) -> Result<Done, StepError> {
-        let command = self.work.build.command.as_deref().expect("the step is skipped without a command");
         if self.made {
             return Ok(Done::said(REUSED));
         }
+        let inside = self.inside();
+        if let Some(making) = self.making(&inside) {
+            return making.build(&step).await;
+        }
+        let command = self.work.build.command.as_deref().expect("the step is skipped without a command");
         let cached = &self.work.build.cache;
         let (dir, cache) = (self.inside(), self.run.world.folders.cache(self.app));
         releases::lend(&cache, &dir, cached).map_err(|error| folder_error(&dir, &error))?;
@@ -230,8 +253,12 @@ impl<'a> Deploying<'a> {
         if self.made {
             return Ok(Done::said(REUSED));
         }
+        let inside = self.inside();
+        if let Some(making) = self.making(&inside) {
+            return making.run(&step, &inside, command, &BTreeMap::new()).await;
+        }
         let env = self.run.world.env(self.app, &self.work.definition);
-        command::shell(&step, command, &self.inside(), &env).await
+        command::shell(&step, command, &inside, &env).await
     }
 
     async fn snapshot(&self, step: InStep) -> Result<Done, StepError> {
@@ -252,7 +279,7 @@ impl<'a> Deploying<'a> {
         }
         env.entry("PGCONNECT_TIMEOUT".into()).or_insert_with(|| "30".into());
         let command = Command::Exec(dump::arguments(database, &partial));
-        let result = command::run(&step, &command, folder, &env).await;
+        let result = command::run(&step, &command, "pg_dump", folder, &env).await;
         let dumped = result.map_err(|error| {
             let _ = std::fs::remove_file(&partial);
             let where_to = if world.postgres.is_some() { "`postgres.url`" } else { "the PG* variables" };
@@ -273,10 +300,14 @@ impl<'a> Deploying<'a> {
         let world = &self.run.world;
         let command = self.work.migrate.as_deref().expect("the step is skipped without a command");
         let mut env = world.env(self.app, &self.work.definition);
-        if world.postgres.is_none() && !env.contains_key("DATABASE_URL") {
-            env.extend(world.environment.postgres.clone());
+        let own = world.postgres.is_some() || env.contains_key("DATABASE_URL");
+        let postgres = if own { BTreeMap::new() } else { world.environment.postgres.clone() };
+        let (dir, inside) = (self.dir(), self.inside());
+        if let Some(making) = self.making(&inside) {
+            return making.run(&step, &dir, command, &postgres).await;
         }
-        command::shell(&step, command, &self.dir(), &env).await
+        env.extend(postgres);
+        command::shell(&step, command, &dir, &env).await
     }
 
     async fn roll(&self, step: InStep) -> Result<Done, StepError> {
@@ -317,6 +348,9 @@ impl<'a> Deploying<'a> {
             left.sweep()
         });
         let swept = swept.await.map_err(|error| folder_error(&all, &error))?;
+        if container::runs_in(&self.work.definition) {
+            container::sweep(&self.run.world, self.app).await?;
+        }
         let said = if swept == 0 { "nothing was left" } else { "removed what earlier attempts left" };
         Ok(Done::said(said))
     }

@@ -7,13 +7,14 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Run;
+use super::container;
 use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
 use super::journal::{Done, InStep, Journal, Row};
 use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
-use crate::desired::{Definition, Front, Rollout};
+use crate::desired::{Definition, Front, Rollout, Runtime};
 use crate::failpoint;
 use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
@@ -143,6 +144,9 @@ pub async fn teardown(
                 });
                 removed.await.map_err(|error| folder_error(&folder, &error))?;
             }
+            if work.runtime == Runtime::Docker {
+                container::remove(&step.run.world, app).await?;
+            }
             Ok(done)
         })
         .await?;
@@ -190,6 +194,17 @@ impl LiveRoll<'_> {
         let world = &step.run.world;
         let definition = self.definition;
         step.run.alive()?;
+        let dir = world.folders.stage.join(&self.release.folder);
+        let command = match (definition.runtime, &definition.command) {
+            (Runtime::Process, Some(command)) => world::command(command),
+            (Runtime::Process, None) => return Err(StepError::new("a process needs a command")),
+            (Runtime::Docker, _) => world.replica(self.app, definition, &dir, &step.id)?,
+        };
+        let look = |line: &str| world.look(self.app, &step.id, line);
+        let held: Option<world::Held<'_>> = match definition.runtime {
+            Runtime::Process => None,
+            Runtime::Docker => Some(&look),
+        };
         let key = step.id.clone();
         let order = protocol::Roll {
             key: key.clone(),
@@ -197,15 +212,15 @@ impl LiveRoll<'_> {
             release: protocol::Release {
                 tag: self.release.tag.clone(),
                 commit: self.release.commit.clone(),
-                dir: world.folders.stage.join(&self.release.folder),
+                dir,
             },
             definition: self.forge.definition_digest(),
-            command: world::command(&definition.command),
+            command,
             env: Env(world.env(self.app, definition)),
             port: definition.port,
             front: world::front(definition.front),
             replicas: definition.replicas,
-            health: world::health(&definition.health),
+            health: world::health(&definition.health, held),
             timeout: self.rollout.timeout,
             drain: self.rollout.drain,
         };

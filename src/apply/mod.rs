@@ -6,6 +6,7 @@
 //! it the outcome is; a run that lost its lease changes nothing any more.
 
 mod command;
+pub mod container;
 mod control;
 mod deploy;
 pub mod events;

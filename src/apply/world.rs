@@ -11,6 +11,7 @@ use crate::provider::supervise::protocol;
 use crate::scrub::Scrub;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
+use crate::state::Scope;
 
 /// The world of one stage on this machine.
 pub struct World {
@@ -22,6 +23,9 @@ pub struct World {
     /// What is no part of a local source: the spec's files, `.norn`, snapshots; absolute.
     pub skip: Vec<PathBuf>,
     pub environment: Environment,
+    pub scope: Scope,
+    /// Where the Docker engine is.
+    pub docker: String,
     /// The server of snapshots, where the spec names one.
     pub postgres: Option<Secret>,
     pub values: Values,
@@ -190,12 +194,20 @@ pub fn front(front: Front) -> protocol::Front {
     }
 }
 
-pub fn health(health: &crate::desired::Health) -> protocol::Health {
+/// The command that runs another where a replica is.
+pub type Held<'a> = &'a dyn Fn(&str) -> Vec<String>;
+
+/// Health as the supervisor takes it; `held` where a replica is a container.
+pub fn health(health: &crate::desired::Health, held: Option<Held<'_>>) -> protocol::Health {
     protocol::Health {
         probe: match &health.probe {
             Probe::Http { path, host } => protocol::Probe::Http { path: path.clone(), host: host.clone() },
+            Probe::Tcp if held.is_some() => protocol::Probe::Accepts,
             Probe::Tcp => protocol::Probe::Tcp,
-            Probe::Command(command) => protocol::Probe::Command(command.clone()),
+            Probe::Command(line) => match held {
+                Some(held) => protocol::Probe::Exec { named: line.clone(), words: held(line) },
+                None => protocol::Probe::Command(line.clone()),
+            },
             Probe::Lives(time) => protocol::Probe::Lives(*time),
         },
         live: health.live.clone(),

@@ -129,6 +129,9 @@ pub enum Command {
     /// Keeps one app running; norn starts it by itself
     #[command(hide = true)]
     Supervise(Supervise),
+    /// Is one container, to whoever started it; norn starts it by itself
+    #[command(hide = true)]
+    Hold { container: String },
     /// Keeps one command from outliving norn; norn starts it by itself
     #[command(hide = true)]
     Guard {

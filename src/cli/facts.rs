@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use super::failure::Failure;
 use super::project::Project;
 use crate::address::Kind;
-use crate::apply::{recovery, world};
+use crate::apply::{container, recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
 use crate::plan::{Facts, Plan, Running, SourceFact, Work};
+use crate::provider::docker::{self, Engine, EngineError};
 use crate::provider::releases;
 use crate::provider::source::{self, Git, GitError, local};
 use crate::provider::supervise::client::{Home, Observation};
@@ -172,13 +173,40 @@ pub async fn gather(
             "nothing was changed; check the `path` of the app in the spec"
         }));
     }
-    let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
-    let releases = records
-        .filter_map(|(_, record)| record.read::<DeployV1>())
-        .filter(|release| project.folders.stage.join(&release.folder).is_dir())
-        .map(|release| release.tag)
-        .collect();
+    let releases = releases(project, desired, stored).await?;
     Ok(Facts { sources, running, releases })
+}
+
+/// The tags whose release is there: its folder, and its image where it is one.
+async fn releases(
+    project: &Project,
+    desired: &Desired,
+    stored: &Snapshot,
+) -> Result<BTreeSet<String>, Failure> {
+    let mut there = BTreeSet::new();
+    let mut engine = None;
+    let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
+    for release in records.filter_map(|(_, record)| record.read::<DeployV1>()) {
+        let dir = project.folders.stage.join(&release.folder);
+        let whole = match container::image(&dir) {
+            Ok(image) if release.build.image.is_some() => {
+                let failure = |error: EngineError| Failure::new(error.to_string());
+                let engine = match &engine {
+                    Some(engine) => engine,
+                    None => {
+                        let host = docker::host(desired.docker.as_deref());
+                        engine.insert(Engine::connect(&host).await.map_err(failure)?)
+                    }
+                };
+                engine.has(&image).await.map_err(failure)?
+            }
+            Ok(_) | Err(_) => release.build.image.is_none() && dir.is_dir(),
+        };
+        if whole {
+            there.insert(release.tag);
+        }
+    }
+    Ok(there)
 }
 
 /// What deserves a word about local sources, before they are planned.

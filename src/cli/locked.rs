@@ -23,8 +23,8 @@ use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
 use crate::plan::{Operation, Plan, Running, Work};
-use crate::provider::machine;
 use crate::provider::source::Git;
+use crate::provider::{docker, machine};
 use crate::render::events_json::EventV1;
 use crate::render::{Printer, summary};
 use crate::scrub::Scrub;
@@ -276,6 +276,8 @@ impl Locked<'_> {
             git: Git::new().await.map_err(|error| Failure::new(error.to_string()))?,
             skip: project.skip(),
             environment,
+            scope: project.scope.clone(),
+            docker: docker::host(self.desired.docker.as_deref()),
             postgres: self.desired.postgres.clone(),
             values: self.desired.values.clone(),
             scrub: Scrub::new(secrets),

@@ -7,6 +7,7 @@ mod ask;
 mod facts;
 mod failure;
 mod history;
+mod hold;
 mod init;
 mod lock;
 mod locked;
@@ -54,6 +55,9 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(args.global.color(), args.global.quiet);
     if let Command::Guard { program } = &args.command {
         return crate::provider::guard::run(program);
+    }
+    if let Command::Hold { container } = &args.command {
+        return hold::run(container, printer);
     }
     match run(args, printer) {
         // What a script would read is not whole.
@@ -119,7 +123,7 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
         Command::Schema(options) => schema::run(&options, printer),
         Command::Spec => show_spec::run(global, printer),
         Command::Supervise(options) => supervise::run(options),
-        Command::Guard { .. } => unreachable!("the guard has its own way out"),
+        Command::Guard { .. } | Command::Hold { .. } => unreachable!("they have their own way out"),
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{
-    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, Probe, Role, Rollout, Source,
-    Untouched, Values, Why,
+    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Probe, Resources,
+    Role, Rollout, Runtime, Source, Untouched, Values, Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -16,7 +16,7 @@ use crate::spec::name::{AppName, StageName};
 use crate::spec::pending;
 use crate::spec::problem::Problem;
 use crate::spec::reference::Reference;
-use crate::spec::value::{EnvName, TimeSpan};
+use crate::spec::value::{EnvName, InnerPath, TimeSpan};
 
 /// Makes of a resolved stage what should exist. `variable` gives norn's environment, for secrets.
 ///
@@ -75,6 +75,7 @@ pub fn from_spec(
         apps,
         untouched,
         values,
+        docker: project.docker.as_ref().and_then(|engine| engine.host.clone()),
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
 }
@@ -171,7 +172,7 @@ impl AppReader<'_> {
             name: self.name.clone(),
             definition,
             source: self.source(),
-            build: app.build.as_ref().map(build).unwrap_or_default(),
+            build: self.build(),
             migrate: app.migrations.as_ref().map(|migrations| migrations.command.clone()),
             snapshot: services.and_then(|s| s.postgres.as_ref()).map(|pg| pg.database.to_string()),
             rollout: Rollout {
@@ -190,12 +191,14 @@ impl AppReader<'_> {
         let env = self.env(values);
         let secrets = self.secrets(values);
         let webserver = app.role == model::Role::Webserver;
+        let resources = app.resources.as_ref();
         Definition {
             role: if webserver { Role::Webserver } else { Role::Worker },
-            command: match app.command.clone().expect("a process app without a command was refused") {
+            runtime: self.runtime(),
+            command: app.command.clone().map(|command| match command {
                 model::Command::Shell(text) => Command::Shell(text),
                 model::Command::Exec(argv) => Command::Exec(argv),
-            },
+            }),
             env,
             secrets,
             port: app.port.filter(|_| webserver),
@@ -206,7 +209,36 @@ impl AppReader<'_> {
             },
             replicas: app.replicas.unwrap_or(1),
             health: health(app, webserver),
+            resources: Resources {
+                cpu: resources.and_then(|limits| limits.cpu.as_ref()).map(|cpu| *cpu.value()),
+                memory: resources.and_then(|limits| limits.memory.as_ref()).map(|memory| *memory.value()),
+            },
         }
+    }
+
+    fn runtime(&self) -> Runtime {
+        match pending::runtime(self.written, self.project) {
+            model::Runtime::Process => Runtime::Process,
+            model::Runtime::Docker => Runtime::Docker,
+            model::Runtime::Kubernetes => unreachable!("such an app is left out"),
+        }
+    }
+
+    fn build(&self) -> Build {
+        let written = self.written.build.clone().unwrap_or_default();
+        let path =
+            |path: Option<InnerPath>, usual: &str| path.map_or(usual.to_owned(), |path| path.to_string());
+        let image = ImageBuild {
+            dockerfile: path(written.dockerfile, "Dockerfile"),
+            context: path(written.context, "."),
+            target: written.target,
+            args: written.args.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        };
+        let (command, cache, image) = match self.runtime() {
+            Runtime::Process => (written.command, written.cache, None),
+            Runtime::Docker => (None, Vec::new(), Some(image)),
+        };
+        Build { command, test: written.test, cache: cache.iter().map(ToString::to_string).collect(), image }
     }
 
     fn env(&self, values: &mut BTreeMap<String, Secret>) -> BTreeMap<String, EnvValue> {
@@ -285,14 +317,6 @@ impl AppReader<'_> {
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-fn build(written: &model::Build) -> Build {
-    Build {
-        command: written.command.clone(),
-        test: written.test.clone(),
-        cache: written.cache.iter().map(ToString::to_string).collect(),
-    }
-}
 
 fn health(app: &model::App, webserver: bool) -> Health {
     let probe = match &app.healthcheck {

@@ -36,6 +36,8 @@ pub struct Desired {
     pub values: Values,
     /// What no log may show: secrets, and what norn's environment gave for references.
     pub sensitive: Vec<Secret>,
+    /// The Docker engine; absent, `DOCKER_HOST` and the usual place say.
+    pub docker: Option<String>,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
 }
@@ -82,7 +84,11 @@ pub struct App {
 #[serde(rename_all = "camelCase")]
 pub struct Definition {
     pub role: Role,
-    pub command: Command,
+    #[serde(default, skip_serializing_if = "Runtime::is_process")]
+    pub runtime: Runtime,
+    /// Absent, an image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
     /// What the app gets beside `secrets`, `PORT` and norn's base environment.
     pub env: BTreeMap<String, EnvValue>,
     /// Names; their values are in [`Values`].
@@ -91,6 +97,51 @@ pub struct Definition {
     pub front: Front,
     pub replicas: u32,
     pub health: Health,
+    #[serde(default, skip_serializing_if = "Resources::is_unlimited")]
+    pub resources: Resources,
+}
+
+/// What runs an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Runtime {
+    /// Processes of this machine, supervised.
+    #[default]
+    Process,
+    /// Containers of this machine, each held by a supervised process.
+    Docker,
+}
+
+impl Runtime {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Runtime::Process => "process",
+            Runtime::Docker => "docker",
+        }
+    }
+
+    /// Whether it is the usual one, which records leave out.
+    pub(crate) fn is_process(&self) -> bool {
+        *self == Runtime::Process
+    }
+}
+
+/// What one replica may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Thousandths of a processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u64>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+}
+
+impl Resources {
+    fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -199,6 +250,20 @@ pub struct Build {
     pub command: Option<String>,
     pub test: Option<String>,
     pub cache: Vec<String>,
+    /// How the image is made, where the release is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageBuild>,
+}
+
+/// How an image is made of the code. Paths are from the code's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageBuild {
+    /// From `context`.
+    pub dockerfile: String,
+    pub context: String,
+    pub target: Option<String>,
+    pub args: BTreeMap<String, String>,
 }
 
 /// The values behind references and secrets, by app and variable. They are in no plan.

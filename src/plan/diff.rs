@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
-use crate::desired::{Command, Definition, EnvValue, Front, Probe, Role};
+use crate::desired::{Command, Definition, EnvValue, Front, Probe, Role, Runtime};
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -106,19 +106,27 @@ fn lines(from: &str, to: &str) -> Vec<String> {
 
 /// The fields of a definition by name; what is at its default is left out.
 fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMap<String, Shown> {
-    let Definition { role, command, env, secrets, port, front, replicas, health } = definition;
+    let Definition { role, runtime, command, env, secrets, port, front, replicas, health, resources } =
+        definition;
     let mut out = BTreeMap::new();
     let mut plain = |name: &str, text: String| {
         out.insert(name.to_owned(), Shown::Plain(text));
     };
     plain("role", role_name(*role).to_owned());
-    plain(
-        "command",
-        match command {
-            Command::Shell(text) => text.clone(),
-            Command::Exec(argv) => format!("{argv:?}"),
-        },
-    );
+    if *runtime != Runtime::default() {
+        plain("runtime", runtime.as_str().to_owned());
+    }
+    match command {
+        Some(Command::Shell(text)) => plain("command", text.clone()),
+        Some(Command::Exec(argv)) => plain("command", format!("{argv:?}")),
+        None => {}
+    }
+    if let Some(cpu) = resources.cpu {
+        plain("resources.cpu", format!("{cpu}m"));
+    }
+    if let Some(memory) = resources.memory {
+        plain("resources.memory", format!("{} MiB", memory / (1 << 20)));
+    }
     if let Some(port) = port {
         plain("port", port.to_string());
         match front {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::FieldDiff;
 use super::drift::Found;
 use crate::address::Address;
-use crate::desired::{Build, Definition, Rollout, Source};
+use crate::desired::{Build, Definition, Rollout, Runtime, Source};
 use crate::spec::name::AppName;
 use crate::state::Digests;
 use crate::state::format::{DeployV1, ForgeV1};
@@ -243,6 +243,8 @@ pub struct DeployWork {
 pub struct TeardownWork {
     /// The folder of the live release, relative to the stage's.
     pub release: Option<String>,
+    /// What ran it.
+    pub runtime: Runtime,
     /// What is left, such as `snapshots`.
     pub keeps: Vec<String>,
 }

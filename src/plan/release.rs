@@ -99,7 +99,7 @@ fn other_ref(old: &Source, new: &Source) -> Option<Reason> {
 
 /// What makes another release of the same commit. Tests and caches do not.
 fn same_release_differs(old: &Build, new: &Build) -> bool {
-    old.command != new.command
+    (&old.command, &old.image) != (&new.command, &new.image)
 }
 
 /// Whether the code is another folder or repository; another branch with the same commit is not.
@@ -133,7 +133,7 @@ fn steps(context: &Context<'_>, record_only: bool) -> Vec<PlannedStep> {
     let unless = |there: bool, skip: Skip| (!there).then_some(skip);
     let plan = [
         (Step::Clone, None),
-        (Step::Build, unless(app.build.command.is_some(), Skip::NoBuild)),
+        (Step::Build, unless(app.build.command.is_some() || app.build.image.is_some(), Skip::NoBuild)),
         (Step::Test, unless(app.build.test.is_some(), Skip::NoTest)),
         (Step::Snapshot, unless(app.snapshot.is_some(), Skip::NoDatabase)),
         (Step::Migrate, unless(app.migrate.is_some(), Skip::NoMigration)),

@@ -51,6 +51,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     if let Some(forge) = stored.forges.get(app).filter(|forge| forge.status == ForgeStatus::ForgeFailed) {
         reasons.push(Reason::LastFailed { error: forge.error.clone() });
     }
+    let runtime = known.live().map(|live| live.runtime).unwrap_or_default();
     Operation {
         address: Address::forge(app),
         action: Action::Teardown,
@@ -62,6 +63,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
         blocked: if protected { Some(Blocked::Protected) } else { elsewhere },
         before: known.before,
         work: Work::Teardown(TeardownWork {
+            runtime,
             release: known.deploy.map(|release| release.folder),
             keeps: vec!["snapshots".into(), "logs".into()],
         }),

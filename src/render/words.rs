@@ -302,11 +302,12 @@ fn definition(definition: &Definition, all: &mut Vec<(&'static str, String)>) {
         Role::Webserver => "webserver",
         Role::Worker => "worker",
     };
+    let runtime = definition.runtime.as_str();
     match definition.replicas {
-        0 => all.push(("runs", format!("{role} on runtime process, no replicas: nothing of it runs"))),
-        _ => all.push(("runs", format!("{role} on runtime process, {}", size(definition, "")))),
+        0 => all.push(("runs", format!("{role} on runtime {runtime}, no replicas: nothing of it runs"))),
+        _ => all.push(("runs", format!("{role} on runtime {runtime}, {}", size(definition, "")))),
     }
-    all.push(("command", command(&definition.command)));
+    all.push(("command", definition.command.as_ref().map_or("the image's own".into(), command)));
     all.push(("healthy", health(&definition.health)));
     let env: Vec<String> = definition
         .env

@@ -172,10 +172,9 @@ fn app(program: &Program) -> App {
         Program::Dockerfile => App {
             build: vec![("dockerfile", "Dockerfile".into())],
             notes: vec![
-                "This version of norn runs processes, not containers yet: it leaves this app out and".into(),
-                "says so. To run it now, put what the Dockerfile does in place of `dockerfile`:".into(),
-                "  command: make   # builds it".into(),
-                "and what it starts here, as `command`. The app then listens on 127.0.0.1:$PORT.".into(),
+                "Built and run by this machine's Docker engine (`runtime: docker`). In its container the"
+                    .into(),
+                "app listens on $PORT, which is `port`, on every address.".into(),
             ],
             command: None,
         },

@@ -3,14 +3,18 @@
 //! Here: what may be written, as types; the JSON Schema and the checks of `shape` are made from
 //! them. Elsewhere: rules between fields (`check`), what is accepted but not done yet (`pending`).
 
+mod services;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use services::{EventsService, KvService, PostgresService, Services, StorageService};
+
 use super::name::{AppName, ProjectName, StageName};
 use super::value::{
-    AbsolutePath, CronText, DatabaseName, EnvName, Glob, HostName, InnerPath, Label, Memory, RefName,
+    AbsolutePath, Cpu, CronText, DatabaseName, EnvName, Glob, HostName, InnerPath, Label, Memory, RefName,
     RepoUrl, TimeSpan, UrlPath, Zone,
 };
 
@@ -29,6 +33,8 @@ pub struct Project {
     pub runtime: Option<Runtime>,
     /// The stage that is taken when none is named.
     pub default_stage: Option<StageName>,
+    /// The Docker engine of the runtime docker.
+    pub docker: Option<DockerEngine>,
     /// The PostgreSQL server of `services.postgres`, for norn's own snapshots.
     pub postgres: Option<PostgresServer>,
     /// Merged under every app, included ones too.
@@ -61,6 +67,15 @@ pub struct StateLocation {
     /// A SQLite file, relative to this file's folder or absolute.
     #[schemars(length(min = 1))]
     pub path: Option<String>,
+}
+
+/// A Docker engine.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DockerEngine {
+    /// Its socket. Default: `DOCKER_HOST`, else unix:///var/run/docker.sock.
+    #[schemars(length(min = 1))]
+    pub host: Option<String>,
 }
 
 /// A PostgreSQL server.
@@ -118,6 +133,8 @@ pub struct App {
     /// How many run; 0 is allowed. Default: 1.
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<u32>,
+    /// What one replica may use.
+    pub resources: Option<Resources>,
     /// How a new release takes over.
     pub rollout: Option<Rollout>,
     /// The names under which the app is reached.
@@ -205,8 +222,16 @@ pub struct Repo {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Build {
-    /// v1: the Dockerfile of an image.
+    /// The Dockerfile of an image, from `context`. Default: Dockerfile.
     pub dockerfile: Option<InnerPath>,
+    /// The folder that an image is built from. Default: the code's.
+    pub context: Option<InnerPath>,
+    /// The stage of the Dockerfile that is built. Default: the last.
+    #[schemars(length(min = 1))]
+    pub target: Option<String>,
+    /// Arguments of the Dockerfile; they are no place for secrets, as the image's history shows them.
+    #[serde(default)]
+    pub args: BTreeMap<EnvName, String>,
     /// What makes the release, run in the code's folder by `sh -c`. Absent: the code is the release.
     #[schemars(length(min = 1), extend("x-command" = true))]
     pub command: Option<String>,
@@ -276,6 +301,16 @@ pub struct HealthProbe {
     pub timeout: Option<TimeSpan>,
 }
 
+/// What one replica may use; more memory ends it, more processor time is not given.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resources {
+    /// Processor time.
+    pub cpu: Option<Cpu>,
+    /// Memory, at least 6Mi.
+    pub memory: Option<Memory>,
+}
+
 /// How a new release takes over.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -294,53 +329,6 @@ pub struct Hosts {
     pub internal: Option<HostName>,
     /// From outside.
     pub external: Option<HostName>,
-}
-
-/// What an app uses.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Services {
-    /// A PostgreSQL database; dumped before every migration.
-    pub postgres: Option<PostgresService>,
-    /// v1: a key-value namespace.
-    pub kv: Option<KvService>,
-    /// v1: event topics.
-    pub events: Option<EventsService>,
-    /// v1: a bucket.
-    pub storage: Option<StorageService>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PostgresService {
-    /// The database's name.
-    pub database: DatabaseName,
-    /// v1: a folder of migrations.
-    pub migrations: Option<InnerPath>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KvService {
-    /// The prefix of the app's keys.
-    pub namespace: String,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EventsService {
-    /// The topics.
-    #[serde(default)]
-    pub topics: Vec<String>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StorageService {
-    /// The bucket's name.
-    pub bucket: String,
-    /// v1: whose storage it is.
-    pub provider: Option<String>,
 }
 
 /// How the database is brought to a new release.

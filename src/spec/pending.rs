@@ -14,7 +14,6 @@ use super::yaml::Node;
 const FIELDS: &[&str] = &[
     "alerts",
     "artifacts",
-    "build.dockerfile",
     "core",
     "hosts.external",
     "repo.autoDeploy",
@@ -42,13 +41,9 @@ pub fn left_out(app: &App, project: &Project) -> Option<String> {
         Role::Function => return Some("role function".into()),
         Role::Webserver | Role::Worker => {}
     }
-    match (runtime(app, project), app.runtime.or(project.runtime)) {
-        (Runtime::Process, _) => None,
-        (Runtime::Docker, None) => {
-            Some("runtime docker, because of `build.dockerfile` without `build.command`".into())
-        }
-        (Runtime::Docker, Some(_)) => Some("runtime docker".into()),
-        (Runtime::Kubernetes, _) => Some("runtime kubernetes".into()),
+    match runtime(app, project) {
+        Runtime::Process | Runtime::Docker => None,
+        Runtime::Kubernetes => Some("runtime kubernetes".into()),
     }
 }
 

@@ -112,6 +112,10 @@ text! {
     Memory, "memory", r"^[0-9]+(k|K|Ki|m|M|Mi|g|G|Gi)?(B|b)?$", u64, read_memory
 }
 text! {
+    /// An amount of processor time: cores, such as `2` or `0.5`, or thousandths of one, such as `500m`.
+    Cpu, "cpu", r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$", u64, read_cpu
+}
+text! {
     /// A cron expression of five fields, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
     CronText, "cron", r"^(@[a-z]+|\S+( +\S+){4})$", (), read_cron
 }
@@ -243,6 +247,30 @@ fn read_memory(text: &str) -> Result<u64, Complaint> {
         _ => return Err(bad()),
     };
     number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(bad)
+}
+
+fn read_cpu(text: &str) -> Result<u64, Complaint> {
+    let bad = || {
+        Complaint::new(
+            format!("`{text}` is no amount of processor time"),
+            "write cores, such as 2 or 0.5, or thousandths of one, such as 500m",
+        )
+    };
+    let digits =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+    let thousandths = match text.strip_suffix('m') {
+        Some(number) => digits(number),
+        None => {
+            let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+            let part = (1..=3).contains(&part.len()).then(|| digits(&format!("{part:0<3}"))).flatten();
+            digits(whole)
+                .and_then(|whole| whole.checked_mul(1000))
+                .zip(part)
+                .map(|(whole, part)| whole + part)
+        }
+    };
+    // No machine has more cores.
+    thousandths.filter(|amount| (1..=1_000_000).contains(amount)).ok_or_else(bad)
 }
 
 fn read_env_name(text: &str) -> Result<(), Complaint> {

@@ -56,8 +56,9 @@ const SOURCE: &str = "a local folder is `path`, a git repository is `repo`";
 const MIGRATION: &str = "it is `migrations.command` here";
 const EXTERNAL: &str = "it is called `hosts.external` here";
 const RESTART: &str = "norn restarts what crashes by itself: take it out";
-const NO_LIMITS: &str = "norn limits no processor and no memory yet: take it out";
-const NO_IMAGE: &str = "norn runs no images yet: the code is `path` or `repo`, made ready by `build.command`";
+const NO_LIMITS: &str = "what a replica may use is `resources: {cpu: 500m, memory: 256Mi}`";
+const NO_IMAGE: &str =
+    "norn pulls no images yet: it builds one of the code in `path` or `repo`, by `build.dockerfile`";
 const AS_USER: &str = "apps run as the user who runs norn: take it out";
 const COMMENT: &str = "norn keeps no notes on it: write it as a comment behind `#`";
 const NETWORK: &str = "apps on one machine reach each other as ${apps.NAME.url}: take it out";
@@ -196,7 +197,6 @@ const APP: Words = &[
     ("releasecommand", "what runs before a release goes live is `migrations.command`"),
     ("repository", "it is called `repo.url` here"),
     ("requires", DEPENDS),
-    ("resources", NO_LIMITS),
     ("restart", RESTART),
     ("restartpolicy", RESTART),
     ("retention", "it is `artifacts.retain` here"),
@@ -236,10 +236,8 @@ const APP: Words = &[
 ];
 
 const BUILD: Words = &[
-    ("args", "set variables within `build.command`, such as `PROFILE=release make`"),
     ("cmd", COMMAND),
     ("commands", "it is one `command` here, with `&&` between its parts"),
-    ("context", "the code's folder is the app's `path`"),
     ("docker", "a Dockerfile is named by `dockerfile`"),
     ("exclude", "it is called `ignore` here"),
     ("image", NO_IMAGE),
@@ -248,7 +246,6 @@ const BUILD: Words = &[
     ("run", COMMAND),
     ("script", COMMAND),
     ("steps", "it is one `command` here, with `&&` between its parts"),
-    ("target", "norn builds no images yet: take it out"),
 ];
 
 const REPO: Words = &[

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
-use crate::desired::{Build, Definition, Rollout, Source, Why};
+use crate::desired::{Build, Definition, Rollout, Runtime, Source, Why};
 use crate::plan::{
     Action, Blocked, DeployWork, Drift, FieldDiff, ForgeWork, Operation, Plan, PlannedStep, Reason, Risk,
     Roll, TeardownWork, Wait, Work,
@@ -95,6 +95,8 @@ pub struct DeployWorkV1 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TeardownWorkV1 {
     pub release: Option<String>,
+    #[serde(default, skip_serializing_if = "Runtime::is_process")]
+    pub runtime: Runtime,
     pub keeps: Vec<String>,
 }
 
@@ -137,7 +139,7 @@ same_fields! { RollV1, Roll { release, definition, rollout } }
 same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only
 } }
-same_fields! { TeardownWorkV1, TeardownWork { release, keeps } }
+same_fields! { TeardownWorkV1, TeardownWork { release, runtime, keeps } }
 
 impl From<Operation> for OperationV1 {
     fn from(operation: Operation) -> Self {

@@ -5,7 +5,7 @@
 //! Invariants: nothing of a command outlives [`run`], nor norn itself; the command starts only
 //! after the caller has recorded who it is; nothing secret reaches log or output.
 
-mod output;
+pub mod output;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -31,7 +31,7 @@ mod logs;
 mod orders;
 mod place;
 mod probe;
-mod process;
+pub mod process;
 mod procfs;
 mod record;
 mod relay;

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::context::Context;
@@ -16,6 +17,9 @@ use super::protocol::{Probe, Roll};
 
 /// How much of an answer's body is shown, in bytes.
 const BODY: usize = 512;
+
+/// How long a connection has to stay open.
+const KEPT: Duration = Duration::from_millis(100);
 
 /// The client for probes.
 ///
@@ -30,15 +34,24 @@ pub fn client() -> reqwest::Result<reqwest::Client> {
 pub async fn healthy(
     context: &Context,
     roll: &Roll,
+    index: u32,
     port: Option<u16>,
     started: Instant,
 ) -> Result<(), String> {
     let limit = roll.health.timeout;
     match (&roll.health.probe, port) {
         (Probe::Http { path, host }, Some(port)) => get(context, port, path, host, limit).await,
-        (Probe::Tcp, Some(port)) => connect(port, limit).await,
-        (Probe::Http { .. } | Probe::Tcp, None) => Err("the app has no port to probe".to_owned()),
-        (Probe::Command(line), port) => run(context, roll, line, port, limit).await,
+        (Probe::Tcp, Some(port)) => connect(port, limit).await.map(drop),
+        (Probe::Accepts, Some(port)) => keeps(connect(port, limit).await?, port).await,
+        (Probe::Http { .. } | Probe::Tcp | Probe::Accepts, None) => {
+            Err("the app has no port to probe".to_owned())
+        }
+        (Probe::Command(line), port) => {
+            run(context, roll, process::shell(line), line, (index, port), limit).await
+        }
+        (Probe::Exec { named, words }, port) => {
+            run(context, roll, process::exec(words), named, (index, port), limit).await
+        }
         (Probe::Lives(span), _) => {
             let lived = started.elapsed();
             let short =
@@ -53,7 +66,7 @@ pub async fn live(context: &Context, roll: &Roll, port: Option<u16>) -> Result<(
     let (Some(path), Some(port)) = (&roll.health.live, port) else { return Ok(()) };
     let host = match &roll.health.probe {
         Probe::Http { host, .. } => host,
-        Probe::Tcp | Probe::Command(_) | Probe::Lives(_) => "localhost",
+        Probe::Tcp | Probe::Accepts | Probe::Command(_) | Probe::Exec { .. } | Probe::Lives(_) => "localhost",
     };
     get(context, port, path, host, roll.health.timeout).await
 }
@@ -91,12 +104,21 @@ fn good(status: reqwest::StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-async fn connect(port: u16, limit: Duration) -> Result<(), String> {
+async fn connect(port: u16, limit: Duration) -> Result<TcpStream, String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(_)) => Err(format!("connection refused on {address}")),
         Err(_) => Err(format!("no connection to {address} within {:.1} s", limit.as_secs_f64())),
+    }
+}
+
+/// Whether a connection is still open after a moment.
+async fn keeps(mut stream: TcpStream, port: u16) -> Result<(), String> {
+    match timeout(KEPT, stream.read(&mut [0])).await {
+        // Some speak first.
+        Err(_) | Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(0) | Err(_)) => Err(format!("connection closed at once on 127.0.0.1:{port}")),
     }
 }
 
@@ -104,15 +126,15 @@ async fn connect(port: u16, limit: Duration) -> Result<(), String> {
 async fn run(
     context: &Context,
     roll: &Roll,
+    mut command: Command,
     line: &str,
-    port: Option<u16>,
+    (index, port): (u32, Option<u16>),
     limit: Duration,
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("`{line}` could not be run: {error}");
     let (mut child, mut output) = {
         let (reader, writer) = std::io::pipe().map_err(failed)?;
-        let mut command = process::shell(line);
-        process::surround(&mut command, context, roll, port);
+        process::surround(&mut command, context, roll, index, port);
         command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         let child = command.spawn().map_err(failed)?;
         (child, pipe::Receiver::from_owned_fd(reader.into()).map_err(failed)?)

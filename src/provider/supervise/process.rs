@@ -17,6 +17,8 @@ use super::place::MARKER;
 use super::protocol::{self, Roll};
 use super::{logs, procfs};
 
+/// The variable that tells the replicas of an app apart, from 1 on.
+pub const REPLICA: &str = "NORN_REPLICA";
 /// How long a group may take to end after SIGTERM.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to end a group after SIGKILL.
@@ -27,14 +29,15 @@ const KILL: Duration = Duration::from_secs(5);
 pub fn start(context: &Context, roll: &Roll, index: u32, port: Option<u16>) -> io::Result<Child> {
     let log = logs::append(&context.log(index))?;
     let mut command = command(&roll.command);
-    surround(&mut command, context, roll, port);
+    surround(&mut command, context, roll, index, port);
     command.stdout(log.try_clone()?).stderr(log);
     command.spawn().map_err(|error| explain(error, roll))
 }
 
 /// Gives a command the folder, the environment and the limits of a replica.
-pub fn surround(command: &mut Command, context: &Context, roll: &Roll, port: Option<u16>) {
+pub fn surround(command: &mut Command, context: &Context, roll: &Roll, index: u32, port: Option<u16>) {
     command.current_dir(&roll.release.dir).env_clear().envs(&roll.env.0).env(MARKER, &context.marker);
+    command.env(REPLICA, index.to_string());
     if let Some(port) = port {
         command.env("PORT", port.to_string());
     }
@@ -83,13 +86,15 @@ pub fn free_port() -> io::Result<u16> {
 fn command(command: &protocol::Command) -> Command {
     match command {
         protocol::Command::Shell(line) => shell(line),
-        protocol::Command::Exec(words) => {
-            let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
-            let mut command = Command::new(program);
-            command.args(arguments);
-            command
-        }
+        protocol::Command::Exec(words) => exec(words),
     }
+}
+
+pub fn exec(words: &[String]) -> Command {
+    let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
 }
 
 pub fn shell(line: &str) -> Command {

@@ -159,6 +159,11 @@ pub enum Probe {
     Tcp,
     /// A shell command in the release's folder with the replica's environment: exit code 0.
     Command(String),
+    /// The replica's port accepts a connection and keeps it for a moment: where a relay stands between,
+    /// it accepts for an app that does not listen, and closes.
+    Accepts,
+    /// A program without a shell, told of by its name for people.
+    Exec { named: String, words: Vec<String> },
     /// The replica has lived this long.
     Lives(Duration),
 }

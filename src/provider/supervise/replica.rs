@@ -201,7 +201,7 @@ impl Keeper {
         let mut ever = false;
         let mut dead = 0;
         loop {
-            let answer = probe::healthy(&self.context, &self.roll, port, started).await;
+            let answer = probe::healthy(&self.context, &self.roll, self.index, port, started).await;
             ever |= answer.is_ok();
             self.view.send_if_modified(|view| {
                 let before = (view.healthy, view.answer.take());

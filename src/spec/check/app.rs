@@ -242,6 +242,21 @@ impl Checks<'_> {
         if app.role == Role::Worker {
             found.push(("port", "clients reach only webservers"));
         }
+        match pending::runtime(app, self.project) {
+            _ if self.unsure(name, "runtime") => {}
+            Runtime::Process => {
+                let fields = ["build.dockerfile", "build.context", "build.target", "build.args"];
+                found.extend(fields.map(|field| (field, "a process runs without an image")));
+                found.extend([("resources", "only a container has limits")]);
+            }
+            Runtime::Docker => {
+                found.extend([
+                    ("build.command", "the Dockerfile builds"),
+                    ("build.cache", "the Dockerfile builds"),
+                ]);
+            }
+            Runtime::Kubernetes => {}
+        }
         if app.services.as_ref().is_some_and(|s| s.postgres.is_some()) && app.migrations.is_some() {
             found.push(("services.postgres.migrations", "`migrations.command` is run instead"));
         }
@@ -250,7 +265,7 @@ impl Checks<'_> {
                 self.say(
                     Problem::warning("no-effect", format!("`{field}` has no effect on app `{name}`"))
                         .at(at, why)
-                        .help("take it out, or change the role"),
+                        .help("take it out, or change the role or the runtime"),
                 );
             }
         }

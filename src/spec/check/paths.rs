@@ -17,6 +17,7 @@ impl Checks<'_> {
             app.repo.as_ref().and_then(|repo| repo.path.as_ref()).map(|path| ("", "repo.path", path)),
         );
         inside.extend(build.and_then(|b| b.dockerfile.as_ref()).map(|path| ("", "build.dockerfile", path)));
+        inside.extend(build.and_then(|b| b.context.as_ref()).map(|path| ("", "build.context", path)));
         let mut found: Vec<(Span, String)> = Vec::new();
         for (base, field, path) in inside {
             if leaves(base, path.as_str()) {

@@ -130,6 +130,21 @@ impl Checks<'_> {
                         .help("refer to a webserver"),
                 );
             }
+            let in_a_container = used
+                .path
+                .get(1)
+                .and_then(|owner| self.project.apps.iter().find(|(name, _)| name.as_str() == owner))
+                .is_some_and(|(_, app)| pending::runtime(app, self.project) == Runtime::Docker);
+            if in_a_container {
+                self.say(
+                    Problem::error(
+                        "no-way",
+                        format!("a container cannot reach app `{other}` by a reference yet"),
+                    )
+                    .at(used.span, "in an app of the runtime docker")
+                    .help("write an address that the container can reach, such as that of a host"),
+                );
+            }
             let owner = used.path.get(1).filter(|_| used.path.first().is_some_and(|p| p == "apps"));
             match owner.and_then(|owner| apps.iter().find(|app| app.as_str() == owner)) {
                 // An app may name itself: it needs no one else for that.

@@ -201,15 +201,13 @@ fn files_are_served_from_their_folder() {
 }
 
 #[test]
-fn what_cannot_run_yet_or_is_unknown_is_said() {
+fn what_runs_in_a_container_or_is_unknown_is_said() {
     check(
         Program::Dockerfile,
         "    build:
       dockerfile: Dockerfile
-    # This version of norn runs processes, not containers yet: it leaves this app out and
-    # says so. To run it now, put what the Dockerfile does in place of `dockerfile`:
-    #   command: make   # builds it
-    # and what it starts here, as `command`. The app then listens on 127.0.0.1:$PORT.
+    # Built and run by this machine's Docker engine (`runtime: docker`). In its container the
+    # app listens on $PORT, which is `port`, on every address.
 ",
     );
     check(

@@ -1,0 +1,222 @@
+//! Releases that are images: building them, and what runs in them.
+//!
+//! The folder of such a release holds one file, which names the image by its content. Everything
+//! else about the folder is as for other releases: an attempt, a whole one, what is swept.
+//! Elsewhere: the engine (`provider::docker`), the folder (`deploy`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::command;
+use super::deploy::{blocking, folder_error};
+use super::events::StepError;
+use super::journal::{Done, InStep};
+use super::world::World;
+use crate::desired::{self, Definition, ImageBuild, Runtime};
+use crate::failpoint;
+use crate::provider::child::output::Writer;
+use crate::provider::docker::context::Context;
+use crate::provider::docker::hold::{Hold, Look};
+use crate::provider::docker::image::Recipe;
+use crate::provider::docker::{Engine, EngineError, Labels};
+use crate::provider::releases;
+use crate::provider::supervise::protocol::Command;
+use crate::spec::name::AppName;
+
+/// The file of a release's folder that names its image.
+const FILE: &str = "image";
+/// How long a replica may take to end after SIGTERM; its supervisor waits a little longer.
+const REPLICA: Duration = Duration::from_secs(8);
+/// How long a test or a migration may take to end when it is cancelled; its guard waits longer.
+const ONE_OFF: Duration = Duration::from_secs(4);
+
+/// The image that a release's folder names.
+pub fn image(dir: &Path) -> io::Result<String> {
+    Ok(std::fs::read_to_string(dir.join(FILE))?.trim().to_owned())
+}
+
+/// Whether a definition runs in containers.
+pub fn runs_in(definition: &Definition) -> bool {
+    definition.runtime == Runtime::Docker
+}
+
+pub fn engine_error(error: &EngineError) -> StepError {
+    StepError::new(error.to_string())
+}
+
+impl World {
+    /// The engine of this stage.
+    pub async fn engine(&self) -> Result<Engine, StepError> {
+        Engine::connect(&self.docker).await.map_err(|error| engine_error(&error))
+    }
+
+    pub fn labels(&self, app: &AppName) -> Labels {
+        Labels::new(&self.scope, app)
+    }
+
+    /// The command that holds a replica of an app in its image. `operation` is the roll that starts it.
+    pub fn replica(
+        &self,
+        app: &AppName,
+        definition: &Definition,
+        dir: &Path,
+        operation: &str,
+    ) -> Result<Command, StepError> {
+        let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
+        let hold = self.hold(app, definition, image, operation);
+        let hold = Hold { command: definition.command.clone(), port: definition.port, ..hold };
+        Ok(Command::Exec(hold.command_line()))
+    }
+
+    /// The command that runs another in the container of the replica that probes itself with it.
+    pub fn look(&self, app: &AppName, operation: &str, line: &str) -> Vec<String> {
+        let labels = self.labels(app).and("operation", operation);
+        Look { engine: self.docker.clone(), labels: labels.into(), line: line.to_owned() }.command_line()
+    }
+
+    fn hold(&self, app: &AppName, definition: &Definition, image: String, operation: &str) -> Hold {
+        let own = definition.env.keys().chain(&definition.secrets);
+        Hold {
+            engine: self.docker.clone(),
+            image,
+            labels: self.labels(app).and("operation", operation).into(),
+            env: own.cloned().collect(),
+            command: None,
+            port: None,
+            memory: definition.resources.memory,
+            cpu: definition.resources.cpu,
+            mounts: BTreeMap::new(),
+            grace: REPLICA,
+        }
+    }
+}
+
+/// An image that is made of an app's code.
+pub struct Making<'a> {
+    pub app: &'a AppName,
+    pub commit: &'a str,
+    pub definition: &'a Definition,
+    pub build: &'a ImageBuild,
+    /// The folder in which the release is made, and the app's part of it.
+    pub workshop: &'a Path,
+    pub inside: &'a Path,
+}
+
+impl Making<'_> {
+    /// Builds the image of the code in the workshop, which has no other use.
+    pub async fn build(&self, step: &InStep) -> Result<Done, StepError> {
+        let world = &step.run.world;
+        let engine = world.engine().await?;
+        let folder = self.inside.join(&self.build.context);
+        let context = Context::open(&folder, &self.build.dockerfile)
+            .map_err(|error| engine_error(&EngineError::Context(error)))?;
+        if !releases::stays_inside(self.inside, Path::new(&self.build.context)) {
+            return Err(StepError::new(format!(
+                "`build.context` {} leaves the code by a link",
+                self.build.context
+            )));
+        }
+        let labels = world.labels(self.app).and("commit", self.commit).and("operation", &step.id);
+        let recipe =
+            Recipe { context, target: self.build.target.as_deref(), args: &self.build.args, labels: &labels };
+        let log = command::log(step)?;
+        let file = File::create(&log).map_err(|error| folder_error(&log, &error))?;
+        let mut writer = Writer::new(file, &log, &world.scrub);
+        let mut told = |line: &str| step.output(line);
+        let talk = |act: &str| failpoint::talk(act, Path::new(self.app.as_str()));
+        talk("build an image for").map_err(|error| StepError::new(error.to_string()))?;
+        let built = tokio::select! {
+            // A log that cannot be written is no reason to give a build up.
+            built = engine.build(recipe, |line| {
+                let _ = writer.push(format!("{line}\n").as_bytes(), &mut told);
+            }) => built,
+            () = step.run.control.cancelled() => return Err(StepError::new("cancelled")),
+        };
+        let output = writer.finish(&mut told).unwrap_or_default();
+        let id = built.map_err(|error| {
+            let lines: Vec<&str> = output.lines().collect();
+            let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
+            StepError {
+                evidence: evidence.collect(),
+                help: Some(format!("the whole output is in {}", log.display())),
+                output: output.clone(),
+                ..engine_error(&error)
+            }
+        })?;
+        talk("built an image for").map_err(|error| StepError::new(error.to_string()))?;
+        let (workshop, inside, named) = (self.workshop.to_owned(), self.inside.to_owned(), id.clone());
+        let kept = blocking(move || {
+            std::fs::remove_dir_all(&workshop)?;
+            std::fs::create_dir_all(&inside)?;
+            std::fs::write(inside.join(FILE), format!("{named}\n"))
+        });
+        kept.await.map_err(|error| folder_error(self.workshop, &error))?;
+        Ok(Done { note: short(&id), output, ..Done::default() })
+    }
+
+    /// Runs a command of the spec in the image.
+    pub async fn run(
+        &self,
+        step: &InStep,
+        dir: &Path,
+        line: &str,
+        more: &BTreeMap<String, String>,
+    ) -> Result<Done, StepError> {
+        let world = &step.run.world;
+        let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
+        let hold = world.hold(self.app, self.definition, image, &step.id);
+        let hold = Hold {
+            command: Some(desired::Command::Shell(line.to_owned())),
+            env: hold.env.into_iter().chain(more.keys().cloned()).collect(),
+            grace: ONE_OFF,
+            ..hold
+        };
+        let mut env = world.env(self.app, self.definition);
+        env.extend(more.clone());
+        let output = command::run(step, &Command::Exec(hold.command_line()), line, dir, &env).await?;
+        Ok(Done { output, ..Done::default() })
+    }
+
+    /// Gives the image the release's name in the engine: `shop-prod/web:4385c4627574`.
+    pub async fn name(&self, world: &World, tag: &str) -> Result<(), StepError> {
+        let image = image(self.inside).map_err(|error| folder_error(&self.inside.join(FILE), &error))?;
+        let stage = world.scope.stage.as_ref().map(|stage| format!("-{stage}")).unwrap_or_default();
+        let (app, tag) = tag.rsplit_once(':').unwrap_or((self.app.as_str(), tag));
+        let repository = format!("{}{stage}/{app}", world.scope.project);
+        let named = world.engine().await?.name(&image, &repository, tag).await;
+        named.map_err(|error| engine_error(&error))
+    }
+}
+
+/// Removes what attempts at an app's images left in the engine: containers whose holders are dead, and
+/// images that have no name. One that is in use stays.
+pub async fn sweep(world: &World, app: &AppName) -> Result<(), StepError> {
+    let engine = world.engine().await?;
+    let labels = world.labels(app);
+    engine.sweep(&labels).await.map_err(|error| engine_error(&error))?;
+    for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
+        if image.names.is_empty() {
+            engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all of an app that the engine has, but for its volumes.
+pub async fn remove(world: &World, app: &AppName) -> Result<(), StepError> {
+    let engine = world.engine().await?;
+    let labels = world.labels(app);
+    engine.sweep(&labels).await.map_err(|error| engine_error(&error))?;
+    for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
+        engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
+    }
+    Ok(())
+}
+
+/// `sha256:` and so much of an image's id as tells it from others.
+fn short(id: &str) -> String {
+    id.chars().take("sha256:".len() + 12).collect()
+}

@@ -1,0 +1,187 @@
+//! A Docker engine on this machine: images made of code, and containers that live as long as the
+//! process that holds them.
+//!
+//! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
+//! (`context`), images (`image`), containers (`hold`).
+//! Invariants: every container and image that norn makes carries its labels; a container has a
+//! holder, and one whose holder is dead may be removed.
+
+pub mod context;
+pub mod hold;
+pub mod image;
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::errors::Error;
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+use crate::provider::machine;
+use crate::spec::name::AppName;
+use crate::state::Scope;
+use crate::state::lock::ProcessIdentity;
+
+/// How long a call may go without an answer, in seconds; a build and a push say something all along.
+const PATIENCE: u64 = 120;
+
+/// Where an engine is unless something is said.
+const USUAL: &str = "unix:///var/run/docker.sock";
+
+/// The label that holds a container's holder, as JSON.
+pub const HOLDER: &str = "dev.norn.holder";
+
+/// An engine that answered.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    docker: Docker,
+    /// As the user would name it.
+    pub host: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(
+        "the Docker engine at {host} is not on this machine: this norn runs containers only where it runs itself"
+    )]
+    Remote { host: String },
+    #[error("`{host}` is no address of a Docker engine: write unix:///path/to/docker.sock")]
+    NoAddress { host: String },
+    #[error(
+        "there is no Docker engine at {host}: start it, or name another with `docker.host` or DOCKER_HOST ({why})"
+    )]
+    Unreachable { host: String, why: String },
+    #[error(
+        "this user may not use the Docker engine at {host}: add it to the group `docker`, then log in again"
+    )]
+    Forbidden { host: String },
+    #[error("the Docker engine at {host} broke off when it was asked to {doing}: {why}")]
+    Lost { host: String, doing: String, why: String },
+    #[error("the Docker engine could not {doing}: {why}")]
+    Refused { doing: String, why: String },
+    #[error("{0}")]
+    Context(#[from] context::ContextError),
+}
+
+/// Where the engine is: as named, else as `DOCKER_HOST` says, else at the usual place.
+pub fn host(named: Option<&str>) -> String {
+    let said = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    named.map(str::to_owned).or_else(said).unwrap_or_else(|| USUAL.to_owned())
+}
+
+impl Engine {
+    /// Reaches the engine that `host` names.
+    ///
+    /// # Errors
+    /// One that is none, is elsewhere, or does not answer.
+    pub async fn connect(host: &str) -> Result<Self, EngineError> {
+        let named = || host.to_owned();
+        let path = match host.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') => path,
+            Some(("tcp" | "http" | "https" | "ssh", _)) => return Err(EngineError::Remote { host: named() }),
+            _ => return Err(EngineError::NoAddress { host: named() }),
+        };
+        let unreachable = |why: String| EngineError::Unreachable { host: named(), why };
+        let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION);
+        let docker = docker.map_err(|error| unreachable(cause(&error)))?;
+        match docker.ping().await {
+            Ok(_) => {}
+            Err(error) if cause(&error).contains("ermission denied") => {
+                return Err(EngineError::Forbidden { host: named() });
+            }
+            Err(error) => return Err(unreachable(cause(&error))),
+        }
+        let docker = docker.negotiate_version().await.map_err(|error| unreachable(cause(&error)))?;
+        Ok(Self { docker, host: named() })
+    }
+
+    /// What went wrong while the engine was asked to do something.
+    fn failed(&self, doing: &str, error: &Error) -> EngineError {
+        match error {
+            Error::DockerResponseServerError { message, .. } => {
+                EngineError::Refused { doing: doing.to_owned(), why: message.trim().to_owned() }
+            }
+            Error::DockerStreamError { error } => {
+                EngineError::Refused { doing: doing.to_owned(), why: error.trim().to_owned() }
+            }
+            other => {
+                EngineError::Lost { host: self.host.clone(), doing: doing.to_owned(), why: cause(other) }
+            }
+        }
+    }
+
+    /// Removes the containers of an app whose holders are dead; how many there were.
+    ///
+    /// # Errors
+    /// What cannot be listed or removed.
+    pub async fn sweep(&self, labels: &Labels) -> Result<usize, EngineError> {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&labels.filter()).build();
+        let found = self.docker.list_containers(Some(options)).await;
+        let found = found.map_err(|error| self.failed("list its containers", &error))?;
+        let mut removed = 0;
+        for container in found {
+            let holder = container.labels.as_ref().and_then(|labels| labels.get(HOLDER));
+            let holder = holder.and_then(|text| serde_json::from_str::<ProcessIdentity>(text).ok());
+            // Where the holder cannot be seen, it may live.
+            if holder.is_some_and(|holder| machine::alive(&holder) != Some(false)) {
+                continue;
+            }
+            self.remove(&container.id.unwrap_or_default()).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// Removes a container with its anonymous volumes; one that is gone is as wanted.
+    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.docker.remove_container(container, Some(options)).await {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+            Err(error) => Err(self.failed("remove a container", &error)),
+        }
+    }
+}
+
+/// Whose a container or an image is.
+#[derive(Debug, Clone)]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    pub fn new(scope: &Scope, app: &AppName) -> Self {
+        let stage = scope.stage.as_ref().map(ToString::to_string).unwrap_or_default();
+        let pairs = [("project", scope.project.to_string()), ("stage", stage), ("app", app.to_string())];
+        Self(pairs.into_iter().map(|(name, value)| (format!("dev.norn.{name}"), value)).collect())
+    }
+
+    /// With one more, such as `commit`.
+    #[must_use]
+    pub fn and(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(format!("dev.norn.{name}"), value.to_owned());
+        self
+    }
+
+    fn map(&self) -> HashMap<String, String> {
+        self.0.clone().into_iter().collect()
+    }
+
+    fn filter(&self) -> HashMap<String, Vec<String>> {
+        let all = self.0.iter().map(|(name, value)| format!("{name}={value}"));
+        HashMap::from([("label".to_owned(), all.collect())])
+    }
+}
+
+impl From<Labels> for BTreeMap<String, String> {
+    fn from(labels: Labels) -> Self {
+        labels.0
+    }
+}
+
+/// The innermost reason: the outer ones only say that there was an error.
+fn cause(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text
+}
