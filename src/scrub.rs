@@ -1,4 +1,4 @@
-//! Takes secret values out of what is shown or kept.
+//! What nobody is to read is taken out: secret values, and characters that steer a terminal.
 //!
 //! Here: finding the values in text and in streams. Elsewhere: which values are secret.
 //! Invariant: no value of [`SHORTEST`] bytes or more passes, however a stream is cut into chunks.
@@ -106,6 +106,20 @@ impl Stream {
         }
         self.held.drain(..at);
     }
+}
+
+/// Text that cannot steer a terminal: control characters are spelled out, and those that turn the
+/// direction of what follows.
+pub fn visible(text: &str) -> String {
+    let steers = |c: char| {
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.chars().any(steers) {
+        return text.to_owned();
+    }
+    let spelled = |c: char| if steers(c) { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(spelled).collect()
 }
 
 #[cfg(test)]

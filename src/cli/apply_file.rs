@@ -20,6 +20,7 @@ use crate::plan::saved::{Saved, SavedV1};
 use crate::plan::{Plan, Work};
 use crate::render::plan::Header;
 use crate::render::{Printer, words};
+use crate::scrub::visible;
 use crate::secret::Secret;
 use crate::spec::load::Document;
 use crate::state::format;
@@ -50,6 +51,7 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
                 scope: &project.scope,
                 state: project.state_label(),
                 resources: saved.file.store.resources,
+                lost: &saved.file.options.lost,
                 saved: Some(&saved.file),
             },
             plan: &plan,
@@ -121,7 +123,7 @@ async fn check(project: &Project, saved: &Saved) -> Result<Secret, Failure> {
 /// The key of the state, if the plan was made with that state.
 fn its_key(key: Option<Secret>, project: &Project, file: &SavedV1) -> Result<Secret, Failure> {
     key.filter(|key| format::store_id(key) == file.store.id).ok_or_else(|| {
-        let (theirs, here) = (words::visible(&file.store.place), project.state_label());
+        let (theirs, here) = (visible(&file.store.place), project.state_label());
         outdated(format!("the plan is for another state than {here}: it was made with {theirs}"))
             .help("name the state that it was made with by --state, or plan again")
     })

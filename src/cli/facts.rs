@@ -20,7 +20,7 @@ use crate::provider::supervise::client::{Home, Observation};
 use crate::render::Printer;
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
-use crate::state::format::DeployV1;
+use crate::state::format::{DeployV1, Host};
 
 /// How many look-ups go on at once.
 const AT_ONCE: usize = 16;
@@ -54,7 +54,9 @@ pub async fn observe(
     let mut found = BTreeMap::new();
     let mut tasks = JoinSet::new();
     for name in names {
-        let host = hosts.remove(&name).filter(|host| !lost.contains(&host.name));
+        // What runs on this machine is to be seen, whatever it is called.
+        let lost = |host: &Host| host.machine != own.machine && lost.contains(&host.name);
+        let host = hosts.remove(&name).filter(|host| !lost(host));
         if let Some(host) = host.as_ref().filter(|host| host.machine != own.machine) {
             found.insert(name, Observation::OtherMachine { who: host.to_string() });
             continue;

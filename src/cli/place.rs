@@ -5,6 +5,7 @@
 mod memory;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -201,6 +202,8 @@ impl StatePlace {
     pub async fn must_be_known(&self, store: &dyn Store) -> Result<(), Failure> {
         match &self.was {
             None => Ok(()),
+            // The snapshot that a command reads tells whether it is the store that was there.
+            Some(was) if self.is(&was.place) => Ok(()),
             Some(_) => match store.known_key().await {
                 Ok(key) => self.must_hold(key.as_ref()),
                 // The command meets the same error, and has the words for it.
@@ -209,7 +212,8 @@ impl StatePlace {
         }
     }
 
-    fn must_hold(&self, key: Option<&Secret>) -> Result<(), Failure> {
+    /// Refuses a store that is not the one that was here, and none where there was one.
+    pub fn must_hold(&self, key: Option<&Secret>) -> Result<(), Failure> {
         match &self.was {
             Some(was) if key.map(format::store_id) != was.id => Err(self.refused(was)),
             Some(_) | None => Ok(()),
@@ -225,14 +229,21 @@ impl StatePlace {
     /// As [`Self::remember`], of a store that was filled and has the key of its copy since. One that
     /// `--state` names is a copy beside the project's own.
     pub fn remember_filled(&self, key: &Secret) -> Result<(), Failure> {
-        let own = || Remembered::read(&self.memory).is_some_and(|was| self.is(&was.place));
+        let was = || Remembered::read(&self.memory).ok().flatten();
+        let own = || was().is_some_and(|was| self.is(&was.place));
         if self.by_flag && !own() { Ok(()) } else { self.write_down(key) }
     }
 
     fn write_down(&self, key: &Secret) -> Result<(), Failure> {
         let Some(folder) = self.memory.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
         let now = Remembered { place: self.name(), id: Some(format::store_id(key)) };
-        now.write(&self.memory).map_err(|error| unwritten(folder, &error))
+        match now.write(&self.memory) {
+            // A project that only others may write to works with a state elsewhere all the same.
+            Err(error) if denied(&error) && !self.file().is_some_and(|file| file.starts_with(folder)) => {
+                Ok(())
+            }
+            written => written.map_err(|error| unwritten(&self.memory, &error)),
+        }
     }
 
     /// The folder of the file that remembers the place.
@@ -242,9 +253,17 @@ impl StatePlace {
 
     /// Where the state was, if it was elsewhere by name and the same store may be here.
     fn elsewhere(&self) -> Result<Option<Remembered>, Failure> {
-        let Some(was) = Remembered::read(&self.memory) else { return Ok(None) };
-        if self.by_flag || self.is(&was.place) {
+        if self.by_flag {
             return Ok(None);
+        }
+        let unreadable = |error: io::Error| {
+            let memory = self.memory.display();
+            Failure::new(format!("{memory}, which remembers where the state is, cannot be read: {error}"))
+                .help("remove it, and norn takes the state to be where it is named now")
+        };
+        let Some(was) = Remembered::read(&self.memory).map_err(unreadable)? else { return Ok(None) };
+        if self.is(&was.place) {
+            return Ok(was.id.is_some().then_some(was));
         }
         // Either it was moved to the new place, or from there, and the store itself will say so.
         let to_here = was.is_there() && sqlite::moved(Path::new(&was.place)).is_some_and(|to| self.is(&to));
@@ -264,6 +283,11 @@ impl StatePlace {
 
     fn refused(&self, was: &Remembered) -> Failure {
         let (place, here, memory) = (&was.place, self.name(), self.memory.display());
+        if self.is(place) {
+            let what = if was.is_gone() { "is gone" } else { "is not the one that was there" };
+            return Failure::new(format!("the state in {place} {what}"))
+                .help(format!("put it back; to begin anew, or with what is there now: remove {memory}"));
+        }
         if was.is_gone() {
             return Failure::new(format!(
                 "the state was in {place}, which is gone, and would now be in {here}"
@@ -290,6 +314,11 @@ impl StatePlace {
             "a fresh checkout would deploy everything anew and forget it: name a state that lasts with NORN_STATE_URL, --state FILE or `state:` in the spec",
         ))
     }
+}
+
+/// Whether this user may not write, as opposed to that it failed.
+pub fn denied(error: &io::Error) -> bool {
+    [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
 }
 
 /// Whether two paths name one file, which need not be there.

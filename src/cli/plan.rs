@@ -16,8 +16,10 @@ use crate::plan::{self, Options, select};
 use crate::provider::machine;
 use crate::render::Printer;
 use crate::render::plan::Header;
+use crate::scrub::visible;
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
+use crate::state::format::Host;
 
 pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Failure> {
     let out = options.out.iter().map(|path| ("--out", path.as_path()));
@@ -66,6 +68,8 @@ pub struct Made {
     pub plan: plan::Plan,
     /// What recovery would write first.
     pub settles: usize,
+    /// Machines that the user says are gone for good.
+    pub lost: Vec<String>,
 }
 
 impl Made {
@@ -94,7 +98,14 @@ impl Made {
         } else {
             facts::gather(project, &desired, &stored, running, selection.offline).await?
         };
-        let mut made = Self { desired, stored, facts, plan: plan::Plan::default(), settles };
+        let mut made = Self {
+            desired,
+            stored,
+            facts,
+            plan: plan::Plan::default(),
+            settles,
+            lost: selection.part.lost.clone(),
+        };
         made.plan(selection, options);
         Ok(made)
     }
@@ -118,6 +129,7 @@ impl Made {
             scope: &project.scope,
             state: project.state_label(),
             resources: self.stored.resources.len(),
+            lost: &self.lost,
             saved,
         };
         Shown { header, plan: &self.plan }
@@ -154,23 +166,23 @@ fn check_selection(desired: &Desired, stored: &Snapshot, selection: &Selection) 
     selectors.map(select::Selector::app).try_for_each(|name| known(name, desired, stored))
 }
 
-/// A machine that no app was put live on is a slip, and this one is not lost.
+/// Another machine that no app was put live on is a slip, and this one is not lost.
 fn check_lost(stored: &Snapshot, lost: &[String]) -> Result<(), Failure> {
-    if let Some(name) = lost.iter().find(|name| **name == machine::host_name()) {
+    let (here, others): (Vec<Host>, Vec<Host>) =
+        recovery::hosts(stored).into_values().partition(|host| host.machine == machine::id());
+    let others: BTreeSet<String> = others.iter().map(|host| visible(&host.name)).collect();
+    let Some(name) = lost.iter().find(|name| !others.contains(*name)) else { return Ok(()) };
+    if *name == machine::host_name() || here.iter().any(|host| host.name == *name) {
         return Err(Failure::new(format!("{name} is this machine"))
             .help("what runs in another folder of it is to be seen: apply there"));
     }
-    let known: BTreeSet<String> = recovery::hosts(stored).into_values().map(|host| host.name).collect();
-    match lost.iter().find(|name| !known.contains(*name)) {
-        None => Ok(()),
-        Some(name) => {
-            let known: Vec<String> = known.into_iter().collect();
-            Err(Failure::new(format!("no app was put live on a machine `{name}`")).help(match known.len() {
-                0 => "leave --lost out".to_owned(),
-                _ => format!("the machines are: {}", known.join(", ")),
-            }))
-        }
-    }
+    let others: Vec<String> = others.into_iter().collect();
+    Err(Failure::new(format!("no app was put live on another machine `{}`", visible(name))).help(
+        match others.len() {
+            0 => "leave --lost out".to_owned(),
+            _ => format!("the machines are: {}", others.join(", ")),
+        },
+    ))
 }
 
 /// An app is known by the spec, or by the state it has not left yet.

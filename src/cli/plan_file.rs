@@ -21,7 +21,7 @@ use crate::desired::Values;
 use crate::plan::resume::Fingerprints;
 use crate::plan::saved::{self, FORMAT, OptionsV1, PlanV1, ReadError, Saved, SavedV1, StoreV1};
 use crate::plan::{self, Work};
-use crate::render::words;
+use crate::scrub::visible;
 use crate::secret::Secret;
 use crate::spec::load::Document;
 use crate::state::format;
@@ -185,7 +185,7 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
             ReadError::Newer { .. } => "use that norn, or plan again with this one",
         };
         // What is quoted of a file that anyone may have written must not steer a terminal.
-        Failure::new(format!("{shown} {}", words::visible(&error.to_string()))).help(help)
+        Failure::new(format!("{shown} {}", visible(&error.to_string()))).help(help)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
-use super::place::{StatePlace, Usual};
+use super::place::{StatePlace, Usual, denied};
 use super::plan::unknown_app;
 use super::plan_file;
 use super::workspace::{self, Root, Variables};
@@ -222,7 +222,11 @@ impl Project {
         loop {
             let error = match self.store.snapshot().await {
                 Err(error @ StoreError::Older { .. }) => error,
-                read => return read.map_err(store_failure),
+                read => {
+                    let stored = read.map_err(store_failure)?;
+                    self.place.must_hold(stored.key.as_ref())?;
+                    return Ok(stored);
+                }
             };
             let row = self.store.lease().await.map_err(store_failure)?;
             match (row.and_then(|row| row.blocker(machine::alive)), error) {
@@ -256,33 +260,28 @@ impl Project {
         for folder in [&self.folders.norn, &self.folders.stage] {
             private_folder(folder).map_err(|error| unwritten(folder, &error))?;
         }
-        ignored(&self.folders.norn)?;
+        ignored(&self.folders.norn).map_err(|error| unwritten(&self.folders.norn, &error))?;
         self.prepare_memory()
     }
 
     /// Makes the folder of what remembers a state that is elsewhere.
     fn prepare_memory(&self) -> Result<(), Failure> {
         let folder = self.place.memory_folder();
-        match private_folder(folder) {
-            Ok(()) => ignored(&self.root.folder.join(".norn")),
+        match private_folder(folder).and_then(|()| ignored(&self.root.folder.join(".norn"))) {
             // A project that only others may write to works with a state elsewhere all the same.
-            Err(error)
-                if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(unwritten(folder, &error)),
+            Err(error) if denied(&error) => Ok(()),
+            made => made.map_err(|error| unwritten(folder, &error)),
         }
     }
 }
 
 /// Keeps a folder out of version control.
-fn ignored(folder: &Path) -> Result<(), Failure> {
+fn ignored(folder: &Path) -> io::Result<()> {
     let ignore = folder.join(".gitignore");
     if fs::metadata(&ignore).is_ok_and(|file| file.len() > 0) {
         return Ok(());
     }
-    private_file(&ignore, "*\n").map_err(|error| unwritten(&ignore, &error))
+    private_file(&ignore, "*\n")
 }
 
 pub fn unwritten(path: &Path, error: &io::Error) -> Failure {

@@ -19,6 +19,7 @@ pub fn run(global: &Global, options: &Show, printer: Printer) -> Result<Exit, Fa
             scope: &scope,
             state: saved.store.place.clone(),
             resources: saved.store.resources,
+            lost: &saved.options.lost,
             saved: Some(&saved),
         },
         plan: &plan,

@@ -28,7 +28,13 @@ pub fn plan_file(input: &[u8]) -> bool {
     assert_eq!(saved::PlanV1::of(&plan), file.plan);
     let scope = Scope { project: file.project.clone(), stage: file.stage.clone() };
     let state = file.store.place.clone();
-    let header = render::plan::Header { scope: &scope, state, resources: 0, saved: Some(file) };
+    let header = render::plan::Header {
+        scope: &scope,
+        state,
+        resources: 0,
+        lost: &file.options.lost,
+        saved: Some(file),
+    };
     let shown = render::plan::human(&header, &plan, false);
     let steers = |c: char| c.is_control() && !['\n', '\t'].contains(&c);
     assert!(!shown.contains(steers), "the plan steers the terminal: {shown:?}");

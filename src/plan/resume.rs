@@ -80,9 +80,11 @@ pub fn resume(plan: &Plan, at: &At<'_>) -> Result<Resumed, Vec<Moved>> {
         let own = ended.get(app).map_or(&[][..], Vec::as_slice);
         let last = own.iter().rposition(|applied| applied.address == operation.address);
         let stands = |from: usize| own[from..].iter().any(|applied| applied.after == known.before);
-        if last.is_some_and(|last| own[last].outcome == DONE && stands(last)) {
+        let ended_well = last.filter(|last| own[*last].outcome == DONE);
+        if ended_well.is_some_and(stands) {
             done.push(operation.address.clone());
-        } else if known.before == operation.before || stands(0) {
+        // What was undone since it was done was not approved to be done twice.
+        } else if ended_well.is_none() && (known.before == operation.before || stands(0)) {
             rest.push(at.rest_of(operation, name, &known, former.is_none()));
         } else {
             let expected = own.last().map_or(&operation.before, |applied| &applied.after);

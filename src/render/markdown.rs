@@ -3,6 +3,7 @@
 use super::plan::Header;
 use super::words;
 use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason, Risk, Work};
+use crate::scrub::visible;
 
 /// GitHub takes 65,536 characters; the rest is left to what a workflow puts around it. Counted are
 /// bytes, which are never fewer.
@@ -101,7 +102,7 @@ fn detail(operation: &Operation) -> Option<String> {
     if lines.is_empty() {
         return None;
     }
-    let body = lines.iter().map(|line| words::visible(line)).collect::<Vec<_>>().join("\n");
+    let body = lines.iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n");
     let fence = fence(&body);
     let address = &operation.address;
     let fields = match operation.diff.len() {

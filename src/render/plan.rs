@@ -4,6 +4,7 @@ use super::printer::Paint;
 use super::words;
 use crate::plan::saved::SavedV1;
 use crate::plan::{Action, Difference, FieldDiff, Operation, Plan, Reason};
+use crate::scrub::visible;
 use crate::state::Scope;
 
 /// What stands above every plan.
@@ -12,6 +13,8 @@ pub struct Header<'a> {
     /// Where the state is.
     pub state: String,
     pub resources: usize,
+    /// Machines that the user says are gone for good.
+    pub lost: &'a [String],
     /// The file that the plan is saved in, if it is.
     pub saved: Option<&'a SavedV1>,
 }
@@ -21,15 +24,19 @@ impl Header<'_> {
     pub fn line(&self) -> String {
         let stage = self.scope.stage.as_ref().map(|stage| format!(" · stage {stage}")).unwrap_or_default();
         let resources = words::count(self.resources, "resource", "resources");
-        let state = words::visible(&self.state);
-        format!("project {}{stage} · state {state} ({resources})", self.scope.project)
+        let state = visible(&self.state);
+        let lost = match self.lost {
+            [] => String::new(),
+            lost => format!(" · taken to be gone for good: {}", visible(&lost.join(", "))),
+        };
+        format!("project {}{stage} · state {state} ({resources}){lost}", self.scope.project)
     }
 }
 
 /// What is said of a saved plan below it.
 pub fn stamp(saved: &SavedV1) -> String {
     let SavedV1 { created_at, expires_at, .. } = saved;
-    let norn = words::visible(&saved.norn);
+    let norn = visible(&saved.norn);
     format!(
         "Saved at {created_at:.0} by norn {norn}, valid until {expires_at:.0}. Its seal is not checked here: `norn apply` does.\n"
     )
@@ -47,7 +54,7 @@ pub fn human(header: &Header<'_>, plan: &Plan, color: bool) -> String {
         let width = width(plan.drift.iter().map(|drift| drift.app.as_str().len()));
         for drift in &plan.drift {
             let mended = if drift.repaired { "this plan repairs it" } else { "not repaired by this plan" };
-            let found = words::visible(&words::found(&drift.found));
+            let found = visible(&words::found(&drift.found));
             out +=
                 &format!("  {} {:<width$}  {found} ({mended})\n", paint.yellow("!"), drift.app.to_string());
         }
@@ -87,7 +94,7 @@ fn footnotes(plan: &Plan) -> String {
         out += "\nLeft as they are\n";
         let width = width(plan.untouched.keys().map(|app| app.as_str().len()));
         for (app, why) in &plan.untouched {
-            out += &format!("  · {:<width$}  {}\n", app.to_string(), words::visible(&words::untouched(why)));
+            out += &format!("  · {:<width$}  {}\n", app.to_string(), visible(&words::untouched(why)));
         }
     }
     let list = |names: Vec<String>| names.join(", ");
@@ -113,17 +120,17 @@ fn operation(operation: &Operation, (width, actions): (usize, usize), paint: Pai
     let alone = operation.reasons.len() == 1;
     let failed = |reason: &&Reason| !alone && matches!(reason, Reason::LastFailed { .. });
     let others = operation.reasons.iter().filter(|reason| !failed(reason)).map(words::reason);
-    let reasons: Vec<String> = others.map(|text| words::visible(&text)).collect();
+    let reasons: Vec<String> = others.map(|text| visible(&text)).collect();
     let address = paint.bold(&format!("{:<width$}", operation.address.to_string()));
     let head =
         format!("{painted} {address}  {:<actions$}  {}", operation.action.as_str(), reasons.join("; "));
     let mut out = format!("{}\n", head.trim_end());
     let mut line = |text: &str| out += &format!("    {}\n", text.trim_end());
     if let Some(blocked) = &operation.blocked {
-        line(&paint.red(&format!("BLOCKED: {}", words::visible(&words::blocked(blocked)))));
+        line(&paint.red(&format!("BLOCKED: {}", visible(&words::blocked(blocked)))));
     }
     if let Some(failure) = operation.reasons.iter().find(failed) {
-        line(&paint.yellow(&words::visible(&words::reason(failure))));
+        line(&paint.yellow(&visible(&words::reason(failure))));
     }
     // What was never live is told by the deploy, as a whole.
     let first = operation.action == Action::Forge || operation.reasons.contains(&Reason::NoRelease);
@@ -139,7 +146,7 @@ fn operation(operation: &Operation, (width, actions): (usize, usize), paint: Pai
             "interrupts" => paint.yellow(&format!("{label:<labels$}")),
             _ => paint.dim(&format!("{label:<labels$}")),
         };
-        line(&format!("{painted}  {}", words::visible(&text)));
+        line(&format!("{painted}  {}", visible(&text)));
     }
     out
 }
@@ -149,17 +156,17 @@ const SHOWN: usize = 160;
 
 /// One field's difference, a line each.
 fn difference(field: &FieldDiff, paint: Paint) -> Vec<String> {
-    let name = words::visible(&field.field);
+    let name = visible(&field.field);
     let whole = |sign: char, text: &str| -> Vec<String> {
         let mut lines = text.trim_end().lines();
         let head = match text.trim_end().contains('\n') {
             true => format!("{sign} {name}:"),
             false => {
                 let only = lines.next().unwrap_or_default();
-                format!("{sign} {name}: {}", words::cut(&words::visible(only), SHOWN))
+                format!("{sign} {name}: {}", words::cut(&visible(only), SHOWN))
             }
         };
-        let rest = lines.map(|line| format!("    {sign}{}", words::visible(line)));
+        let rest = lines.map(|line| format!("    {sign}{}", visible(line)));
         std::iter::once(head).chain(rest).collect()
     };
     let painted = |lines: Vec<String>, color: fn(Paint, &str) -> String| -> Vec<String> {
@@ -169,14 +176,14 @@ fn difference(field: &FieldDiff, paint: Paint) -> Vec<String> {
         Difference::Added(text) => painted(whole('+', text), Paint::green),
         Difference::Removed(text) => painted(whole('-', text), Paint::red),
         Difference::Changed { from, to } => {
-            vec![format!("~ {name}: {} → {}", words::visible(from), words::visible(to))]
+            vec![format!("~ {name}: {} → {}", visible(from), visible(to))]
         }
         Difference::Value { spelling } => {
-            vec![format!("~ {name}: {}", words::visible(&words::value_changed(spelling)))]
+            vec![format!("~ {name}: {}", visible(&words::value_changed(spelling)))]
         }
         Difference::Text(lines) => {
             let shown = lines.iter().map(|text| {
-                let line = format!("    {}", words::visible(text));
+                let line = format!("    {}", visible(text));
                 match text.chars().next() {
                     Some('+') => paint.green(&line),
                     Some('-') => paint.red(&line),

@@ -30,6 +30,9 @@ pub struct PlanV1 {
     pub state: String,
     /// How many resources the state holds.
     pub resources: usize,
+    /// Machines that the user said are gone for good, by their host names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
     /// How many operations there are; 0 when nothing would change.
     pub changes: usize,
     /// How many of them destroy something.
@@ -145,6 +148,7 @@ pub fn document(header: &Header<'_>, plan: &Plan) -> PlanV1 {
         stage: header.scope.stage.as_ref().map(ToString::to_string),
         state: header.state.clone(),
         resources: header.resources,
+        lost: header.lost.to_vec(),
         changes: operations.len(),
         destroys: plan.operations.iter().filter(|o| o.risk == Risk::Destroys).count(),
         operations,

@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::words;
 use crate::spec::problem::{Label, Problem, Severity};
 use crate::spec::source::{SourceFile, Sources, Span};
 
@@ -241,7 +240,7 @@ impl View {
 
 /// A text of lines that cannot steer a terminal.
 fn visible(text: &str) -> String {
-    text.split('\n').map(words::visible).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(crate::scrub::visible).collect::<Vec<_>>().join("\n")
 }
 
 /// The same for a part of a file: as many bytes, so that places in it hold.

@@ -1,5 +1,6 @@
 //! What runs and what was deployed: tables for people, documents for scripts.
 
+use crate::scrub::visible;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -155,8 +156,7 @@ pub fn history(history: &HistoryV1, color: bool) -> String {
 
 /// Rows in aligned columns; `paint` colours a padded cell. What stands in them steers no terminal.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]], paint: impl Fn(usize, &str) -> String) -> String {
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| words::visible(cell))).collect();
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| visible(cell))).collect();
     let widths: Vec<usize> =
         (0..N).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();

@@ -118,7 +118,9 @@ pub fn blocked(blocked: &Blocked) -> String {
         }
         Blocked::CommitNotLookedUp => "its commit was not looked up: plan without --offline".into(),
         Blocked::ElsewhereRunning { host } => {
-            format!("it runs on {host}: apply there, or with --lost HOST if that machine is gone")
+            format!(
+                "it runs on {host}: apply there, or `norn apply --lost HOST` if that is another machine, and gone"
+            )
         }
         Blocked::ReleaseMissing => "the folder of its release is gone: deploy it too".into(),
         Blocked::PortHeld { port, by } => {
@@ -401,18 +403,4 @@ pub fn redact(url: &str) -> String {
         }
         _ => url.to_owned(),
     }
-}
-
-/// Text that cannot steer a terminal: control characters are spelled out, and those that turn the
-/// direction of what follows.
-pub fn visible(text: &str) -> String {
-    let steers = |c: char| {
-        (c.is_control() && c != '\t')
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.chars().any(steers) {
-        return text.to_owned();
-    }
-    let spelled = |c: char| if steers(c) { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(spelled).collect()
 }

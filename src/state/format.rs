@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::record::Record;
 use crate::desired::{Build, Definition, EnvValue, Source};
+use crate::scrub::visible;
 use crate::secret::Secret;
 
 /// The body of a `forge/<app>` record.
@@ -43,7 +44,8 @@ pub struct Host {
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, self.folder.display())
+        // A state may come from anywhere.
+        f.write_str(&visible(&format!("{}:{}", self.name, self.folder.display())))
     }
 }
 
@@ -159,6 +161,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_host_steers_no_terminal() {
+        let host = Host { machine: "m".into(), name: "e\u{1b}[2Jvil".into(), folder: "/a\nb".into() };
+        assert_eq!(host.to_string(), "e\\u{1b}[2Jvil:/a\\nb");
+    }
 
     #[test]
     fn a_digest_depends_on_content_and_not_on_order() {

@@ -137,8 +137,49 @@ fn an_import_is_remembered_as_the_store_that_it_brought() {
     let store = sandbox.read(".norn/store");
     // Begun anew, and then thought better of.
     fs::rename(sandbox.path(".norn/state.db"), sandbox.path("../kept")).expect("it is moved");
+    fs::remove_file(sandbox.path(".norn/store")).expect("it is there");
     sandbox.norn("plan --out ../plan.norn").ok();
     assert_ne!(sandbox.read(".norn/store"), store);
     sandbox.norn("state import ../one.json").ok();
     assert_eq!(sandbox.read(".norn/store"), store);
+}
+
+#[test]
+fn a_state_that_is_gone_or_replaced_is_told_of() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("apply --yes").ok();
+    fs::rename(sandbox.path(".norn/state.db"), sandbox.path("../kept.db")).expect("it is moved");
+    for line in ["plan", "apply --yes", "destroy --yes --confirm greeter", "status"] {
+        sandbox.norn(line).exits(1).one_error().says(".norn/state.db is gone").says("put it back");
+    }
+    assert!(!sandbox.path(".norn/state.db").exists(), "nothing begins anew");
+    sandbox.sh("mkdir ../other; cp infraspec.yaml server.py greeting.txt ../other");
+    sandbox.norn("plan --out ../other.norn").within(&sandbox.path("../other")).ok();
+    fs::copy(sandbox.path("../other/.norn/state.db"), sandbox.path(".norn/state.db")).expect("it is copied");
+    sandbox.norn("plan").exits(1).one_error().says("is not the one that was there");
+    // Put back, as the refusal says: by its file, or by what was exported of it.
+    fs::rename(sandbox.path("../kept.db"), sandbox.path(".norn/state.db")).expect("it is moved");
+    sandbox.norn("plan --detailed-exitcode").ok();
+    sandbox.norn("state export ../one.json").ok();
+    fs::remove_file(sandbox.path(".norn/state.db")).expect("it is there");
+    sandbox.norn("state import ../one.json").ok();
+    sandbox.norn("plan --detailed-exitcode").ok();
+}
+
+#[test]
+fn a_memory_that_norn_did_not_write_is_told_of() {
+    let sandbox = Sandbox::hello(free_port());
+    sandbox.norn("apply --yes").ok();
+    let store = sandbox.read(".norn/store");
+    let broken = |make: &str| {
+        sandbox.sh(&format!("rm -rf .norn/store; {make}"));
+        sandbox.norn("plan").exits(1).one_error().says(".norn/store").says("remove it");
+    };
+    broken("mkdir .norn/store");
+    broken("mkfifo .norn/store");
+    broken("printf '/a\\377' > .norn/store");
+    broken("head -c 70000 /dev/zero > .norn/store");
+    sandbox.sh("rm -rf .norn/store");
+    sandbox.write(".norn/store", &store);
+    sandbox.norn("plan --detailed-exitcode").ok();
 }

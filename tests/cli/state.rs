@@ -199,6 +199,9 @@ fn a_state_that_is_removed_under_an_apply_is_no_success() {
     ran.says("state.db").says("was removed while it was in use");
     only_the_app_runs(&sandbox, 0);
     assert!(get(port, "/").is_err(), "nothing went live");
+    // Nothing begins anew unless somebody says so.
+    sandbox.norn("apply --yes").exits(1).one_error().says("state.db is gone");
+    fs::remove_file(sandbox.path(".norn/store")).expect("it is there");
     sandbox.norn("apply --yes").ok();
     assert_eq!(get(port, "/").as_deref(), Ok("one"));
 }

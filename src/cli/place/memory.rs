@@ -11,6 +11,9 @@ use crate::cli::project::private_file;
 /// The hex digits of a store's id.
 const ID: usize = 16;
 
+/// The most that such a file holds, in bytes: a path, or a URL.
+const MOST: u64 = 64 << 10;
+
 /// Where the state was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
@@ -22,8 +25,18 @@ pub struct Remembered {
 
 impl Remembered {
     /// What a file remembers; `None` where it is absent or empty.
-    pub fn read(file: &Path) -> Option<Self> {
-        let text = fs::read_to_string(file).ok()?;
+    ///
+    /// # Errors
+    /// What is there and cannot be read as such.
+    pub fn read(file: &Path) -> io::Result<Option<Self>> {
+        let there = match fs::metadata(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            there => there?,
+        };
+        if !there.is_file() || there.len() > MOST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "norn did not write it"));
+        }
+        let text = fs::read_to_string(file)?;
         let text = text.trim();
         let is_id = |line: &str| line.len() == ID && line.bytes().all(|byte| byte.is_ascii_hexdigit());
         // From its end: the path of a file may have lines of its own.
@@ -31,12 +44,12 @@ impl Remembered {
             Some((place, id)) if is_id(id) => (place, Some(id.to_owned())),
             _ => (text, None),
         };
-        (!place.is_empty()).then(|| Self { place: place.to_owned(), id })
+        Ok((!place.is_empty()).then(|| Self { place: place.to_owned(), id }))
     }
 
     /// Writes it down, unless the file says so already.
     pub fn write(&self, file: &Path) -> io::Result<()> {
-        if Self::read(file).as_ref() == Some(self) {
+        if Self::read(file)?.as_ref() == Some(self) {
             return Ok(());
         }
         let id = self.id.iter().map(|id| format!("{id}\n"));

@@ -28,7 +28,7 @@ fn what_runs_in_another_folder_is_left_alone() {
     assert_eq!(ran.code, 1, "{out}{}", ran.err);
     assert!(
         out.contains(
-            "it runs on HOST:DIR/.norn/run: apply there, or with --lost HOST if that machine is gone"
+            "it runs on HOST:DIR/.norn/run: apply there, or `norn apply --lost HOST` if that is another machine, and gone"
         ),
         "{out}"
     );
@@ -67,7 +67,7 @@ fn what_ran_on_a_machine_that_is_gone_is_put_live_here_when_the_user_says_so() {
     write_version(&other, shop.port, "one", "");
     // The machine lives until its last process has ended, which is the supervisor's.
     let machine =
-        on_machine(&other, "apply --yes", "; touch up; sleep 300").spawn().expect("unshare is there");
+        on_machine(&other, 42, "apply --yes", "; touch up; sleep 300").spawn().expect("unshare is there");
     until("it is applied there", || other.path("up").exists());
 
     let ran = shop.sandbox.run("apply --yes");
@@ -75,7 +75,7 @@ fn what_ran_on_a_machine_that_is_gone_is_put_live_here_when_the_user_says_so() {
     assert_eq!(ran.code, 1, "{out}{}", ran.err);
     assert!(out.contains("it runs on elsewhere:OTHER/.norn/run: apply there"), "{out}");
     let ran = shop.sandbox.run("apply --yes --lost nowhere");
-    let mend = "error: no app was put live on a machine `nowhere`\nhelp: the machines are: elsewhere\n";
+    let mend = "error: no app was put live on another machine `nowhere`\nhelp: the machines are: elsewhere\n";
     assert_eq!((ran.code, ran.err.as_str()), (1, mend));
     assert!(shop.sandbox.processes().is_empty());
 
@@ -84,9 +84,24 @@ fn what_ran_on_a_machine_that_is_gone_is_put_live_here_when_the_user_says_so() {
     super::finished(machine);
     until("all of that machine has ended", || other.processes().is_empty());
     shop.version("one", "");
-    shop.sandbox.ok("plan --lost elsewhere --out lost.norn");
+    let planned = shop.sandbox.ok("plan --lost elsewhere --out lost.norn").out;
+    assert!(planned.contains("taken to be gone for good: elsewhere"), "{planned}");
+    assert!(shop.sandbox.ok("show lost.norn").out.contains("taken to be gone for good: elsewhere"));
     shop.sandbox.ok("apply lost.norn");
     shop.serves("one");
     shop.is_sound("after the other machine was lost");
+
+    // A machine that was made anew has the name of the one that is lost, and is not it.
+    let anew = shop.elsewhere();
     shop.sandbox.ok("destroy --yes --confirm shop");
+    let lost = on_machine(&anew, 43, "apply --yes", "").output().expect("unshare is there");
+    assert!(lost.status.success(), "{}", String::from_utf8_lossy(&lost.stderr));
+    let run = |arguments: &str| {
+        let ran = super::finished(super::started(&mut on_machine(&anew, 44, arguments, "")));
+        (ran.code, ran.out + &ran.err)
+    };
+    std::fs::remove_dir_all(anew.path(".norn/run")).expect("it went with its machine");
+    assert_eq!(run("destroy --yes --confirm shop").0, 1);
+    let (code, said) = run("destroy --yes --confirm shop --lost elsewhere");
+    assert_eq!(code, 0, "{said}");
 }

@@ -13,9 +13,9 @@ const MACHINE: &str = r#"
 mount --bind "$1" /etc/machine-id && hostname elsewhere && ip link set lo up && exec sh -c "$2""#;
 
 /// norn on a machine of its own, as a process group that ends as one; `more` is what its shell does after.
-pub fn on_machine(sandbox: &Sandbox, arguments: &str, more: &str) -> Command {
+pub fn on_machine(sandbox: &Sandbox, id: u32, arguments: &str, more: &str) -> Command {
     use std::os::unix::process::CommandExt;
-    sandbox.write("machine-id", "00000000000000000000000000000042\n");
+    sandbox.write("machine-id", &format!("{id:032}\n"));
     let mut command = Command::new("unshare");
     command.args(["--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     command.args(["sh", "-c", MACHINE, "sh"]).arg(sandbox.path("machine-id"));
@@ -27,7 +27,7 @@ pub fn on_machine(sandbox: &Sandbox, arguments: &str, more: &str) -> Command {
 
 /// Whether there can be a machine of its own here.
 pub fn machine_or_skip(sandbox: &Sandbox, what: &str) -> bool {
-    let probe = on_machine(sandbox, "--version", "").output().expect("unshare is there");
+    let probe = on_machine(sandbox, 42, "--version", "").output().expect("unshare is there");
     if !probe.status.success() {
         skipped(what, &String::from_utf8_lossy(&probe.stderr));
     }
@@ -47,7 +47,7 @@ fn a_holder_on_another_machine_is_dead_only_when_its_lease_is() {
         return;
     }
     write_version(&other, shop.port, "one", "build: {command: 'touch ../../../../building; sleep 300'}");
-    let holder = started(&mut on_machine(&other, "apply --yes", ""));
+    let holder = started(&mut on_machine(&other, 42, "apply --yes", ""));
     until("the build runs", || other.path("building").exists());
     let refused = |moment: &str| {
         let ran = shop.sandbox.run("apply --yes");
