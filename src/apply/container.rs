@@ -15,7 +15,7 @@ use super::deploy::{blocking, folder_error};
 use super::events::StepError;
 use super::journal::{Done, InStep};
 use super::world::World;
-use crate::desired::{self, Definition, ImageBuild, Runtime};
+use crate::desired::{self, Definition, ImageBuild, Runtime, Source};
 use crate::failpoint;
 use crate::provider::child::output::Writer;
 use crate::provider::docker::context::Context;
@@ -57,6 +57,12 @@ impl World {
         Labels::new(&self.scope, app)
     }
 
+    /// The name of an app's images, without their tags, such as `shop-prod/web`.
+    fn repository(&self, app: &AppName) -> String {
+        let stage = self.scope.stage.as_ref().map(|stage| format!("-{stage}")).unwrap_or_default();
+        format!("{}{stage}/{app}", self.scope.project)
+    }
+
     /// The command that holds a replica of an app in its image. `operation` is the roll that starts it.
     pub fn replica(
         &self,
@@ -94,67 +100,83 @@ impl World {
     }
 }
 
-/// An image that is made of an app's code.
+/// An image that is made of an app's code, or pulled.
 pub struct Making<'a> {
     pub app: &'a AppName,
     pub commit: &'a str,
     pub definition: &'a Definition,
-    pub build: &'a ImageBuild,
+    pub source: &'a Source,
+    /// Absent where it is pulled.
+    pub build: Option<&'a ImageBuild>,
     /// The folder in which the release is made, and the app's part of it.
     pub workshop: &'a Path,
     pub inside: &'a Path,
 }
 
 impl Making<'_> {
-    /// Builds the image of the code in the workshop, which has no other use.
-    pub async fn build(&self, step: &InStep) -> Result<Done, StepError> {
+    /// Builds the image of the code in the workshop, which has no other use; or pulls it.
+    pub async fn make(&self, step: &InStep) -> Result<Done, StepError> {
         let world = &step.run.world;
         let engine = world.engine().await?;
-        let folder = self.inside.join(&self.build.context);
-        let context = Context::open(&folder, &self.build.dockerfile)
-            .map_err(|error| engine_error(&EngineError::Context(error)))?;
-        if !releases::stays_inside(self.inside, Path::new(&self.build.context)) {
-            return Err(StepError::new(format!(
-                "`build.context` {} leaves the code by a link",
-                self.build.context
-            )));
-        }
-        let labels = world.labels(self.app).and("commit", self.commit).and("operation", &step.id);
-        let recipe =
-            Recipe { context, target: self.build.target.as_deref(), args: &self.build.args, labels: &labels };
         let log = command::log(step)?;
         let file = File::create(&log).map_err(|error| folder_error(&log, &error))?;
         let mut writer = Writer::new(file, &log, &world.scrub);
         let mut told = |line: &str| step.output(line);
+        // A log that cannot be written is no reason to give a build up.
+        let on_line = |line: &str| drop(writer.push(format!("{line}\n").as_bytes(), &mut told));
         let talk = |act: &str| failpoint::talk(act, Path::new(self.app.as_str()));
-        talk("build an image for").map_err(|error| StepError::new(error.to_string()))?;
-        let built = tokio::select! {
-            // A log that cannot be written is no reason to give a build up.
-            built = engine.build(recipe, |line| {
-                let _ = writer.push(format!("{line}\n").as_bytes(), &mut told);
-            }) => built,
+        talk("make an image for").map_err(|error| StepError::new(error.to_string()))?;
+        let made = tokio::select! {
+            made = self.made(step, &engine, on_line) => made,
             () = step.run.control.cancelled() => return Err(StepError::new("cancelled")),
         };
         let output = writer.finish(&mut told).unwrap_or_default();
-        let id = built.map_err(|error| {
+        let id = made.map_err(|error| {
             let lines: Vec<&str> = output.lines().collect();
             let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
-            StepError {
-                evidence: evidence.collect(),
-                help: Some(format!("the whole output is in {}", log.display())),
-                output: output.clone(),
-                ..engine_error(&error)
-            }
+            let help = (!lines.is_empty()).then(|| format!("the whole output is in {}", log.display()));
+            StepError { evidence: evidence.collect(), help, output: output.clone(), ..error }
         })?;
-        talk("built an image for").map_err(|error| StepError::new(error.to_string()))?;
+        talk("made an image for").map_err(|error| StepError::new(error.to_string()))?;
         let (workshop, inside, named) = (self.workshop.to_owned(), self.inside.to_owned(), id.clone());
         let kept = blocking(move || {
-            std::fs::remove_dir_all(&workshop)?;
+            if workshop.exists() {
+                std::fs::remove_dir_all(&workshop)?;
+            }
             std::fs::create_dir_all(&inside)?;
             std::fs::write(inside.join(FILE), format!("{named}\n"))
         });
         kept.await.map_err(|error| folder_error(self.workshop, &error))?;
         Ok(Done { note: short(&id), output, ..Done::default() })
+    }
+
+    /// The id of the image.
+    async fn made(
+        &self,
+        step: &InStep,
+        engine: &Engine,
+        on_line: impl FnMut(&str),
+    ) -> Result<String, StepError> {
+        let world = &step.run.world;
+        let build = match (self.source, self.build) {
+            (Source::Image { name }, _) => {
+                let pulled = engine.pull(name, self.commit, &world.logins, on_line).await;
+                return pulled.map_err(|error| engine_error(&error));
+            }
+            (Source::Local { .. } | Source::Git { .. }, build) => build.expect("code has a build"),
+        };
+        let folder = self.inside.join(&build.context);
+        let context = Context::open(&folder, &build.dockerfile)
+            .map_err(|error| engine_error(&EngineError::Context(error)))?;
+        if !releases::stays_inside(self.inside, Path::new(&build.context)) {
+            return Err(StepError::new(format!(
+                "`build.context` {} leaves the code by a link",
+                build.context
+            )));
+        }
+        let labels = world.labels(self.app).and("commit", self.commit).and("operation", &step.id);
+        let recipe = Recipe { context, target: build.target.as_deref(), args: &build.args, labels: &labels };
+        engine.build(recipe, on_line).await.map_err(|error| engine_error(&error))
     }
 
     /// Runs a command of the spec in the image.
@@ -183,10 +205,8 @@ impl Making<'_> {
     /// Gives the image the release's name in the engine: `shop-prod/web:4385c4627574`.
     pub async fn name(&self, world: &World, tag: &str) -> Result<(), StepError> {
         let image = image(self.inside).map_err(|error| folder_error(&self.inside.join(FILE), &error))?;
-        let stage = world.scope.stage.as_ref().map(|stage| format!("-{stage}")).unwrap_or_default();
-        let (app, tag) = tag.rsplit_once(':').unwrap_or((self.app.as_str(), tag));
-        let repository = format!("{}{stage}/{app}", world.scope.project);
-        let named = world.engine().await?.name(&image, &repository, tag).await;
+        let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
+        let named = world.engine().await?.name(&image, &world.repository(self.app), tag).await;
         named.map_err(|error| engine_error(&error))
     }
 }
@@ -213,7 +233,8 @@ pub async fn remove(world: &World, app: &AppName) -> Result<(), StepError> {
     for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
         engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
     }
-    Ok(())
+    // What was pulled has no label of ours, and may serve others.
+    engine.unname(&world.repository(app)).await.map_err(|error| engine_error(&error))
 }
 
 /// `sha256:` and so much of an image's id as tells it from others.

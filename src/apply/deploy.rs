@@ -92,7 +92,9 @@ impl<'a> Deploying<'a> {
             None => {
                 let inner = match &work.source {
                     Source::Git { path: Some(path), .. } => Path::new(name).join(path),
-                    Source::Git { path: None, .. } | Source::Local { .. } => PathBuf::from(name),
+                    Source::Git { path: None, .. } | Source::Local { .. } | Source::Image { .. } => {
+                        PathBuf::from(name)
+                    }
                 };
                 DeployV1 {
                     version: 1,
@@ -159,11 +161,12 @@ impl<'a> Deploying<'a> {
     /// How the release is made, where it is an image; `inside` is the app's folder in the workshop.
     fn making<'b>(&'b self, inside: &'b Path) -> Option<Making<'b>> {
         let work = self.work;
-        work.build.image.as_ref().map(|build| Making {
+        self.release.is_image().then_some(Making {
             app: self.app,
             commit: &work.commit,
             definition: &work.definition,
-            build,
+            source: &work.source,
+            build: work.build.image.as_ref(),
             workshop: &self.workshop,
             inside,
         })
@@ -179,21 +182,28 @@ impl<'a> Deploying<'a> {
         self.run.world.folders.stage.join(&self.release.folder)
     }
 
+    /// Makes the folders that a release is made in, and removes what earlier attempts left there.
+    async fn prepare(&self) -> Result<(), StepError> {
+        let folders = &self.run.world.folders;
+        let (releases, cache) = (folders.releases(self.app), folders.cache(self.app));
+        let (cached, inner) = (self.work.build.cache.clone(), inner(&self.work.source));
+        let prepared = blocking({
+            let releases = releases.clone();
+            move || {
+                releases::private_folder(&releases)?;
+                releases::private_folder(&cache)?;
+                releases::sweep(&releases, &cache, &cached, &inner)
+            }
+        });
+        prepared.await.map_err(|error| folder_error(&releases, &error)).map(drop)
+    }
+
     async fn fetch(&self, step: InStep) -> Result<Done, StepError> {
         let world = &self.run.world;
-        let all = world.folders.releases(self.app);
-        let cache = world.folders.cache(self.app);
         if self.made {
             return Ok(Done::said(REUSED));
         }
-        let (releases, cached) = (all.clone(), self.work.build.cache.clone());
-        let inner = inner(&self.work.source);
-        let prepared = blocking(move || {
-            releases::private_folder(&releases)?;
-            releases::private_folder(&cache)?;
-            releases::sweep(&releases, &cache, &cached, &inner)
-        });
-        prepared.await.map_err(|error| folder_error(&all, &error))?;
+        self.prepare().await?;
         match &self.work.source {
             Source::Local { folder, ignore } => {
                 let from = world.root.join(folder);
@@ -215,6 +225,7 @@ impl<'a> Deploying<'a> {
                 }
                 Ok(Done::said(format!("copied {folder} at {version}")))
             }
+            Source::Image { .. } => Ok(Done::said("an image has no code")),
             Source::Git { url, reference, path } => {
                 let repo = world.repo(self.app, url, Some(reference.as_str()), path.as_deref());
                 let commit = self.work.commit.parse().expect("the plan holds a full commit");
@@ -236,7 +247,10 @@ impl<'a> Deploying<'a> {
         }
         let inside = self.inside();
         if let Some(making) = self.making(&inside) {
-            return making.build(&step).await;
+            if matches!(self.work.source, Source::Image { .. }) {
+                self.prepare().await?;
+            }
+            return making.make(&step).await;
         }
         let command = self.work.build.command.as_deref().expect("the step is skipped without a command");
         let cached = &self.work.build.cache;

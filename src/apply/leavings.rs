@@ -127,6 +127,6 @@ pub fn not_taken_up(mut found: BTreeMap<AppName, Leavings>, plan: &Plan) -> BTre
 pub fn inner(source: &Source) -> PathBuf {
     match source {
         Source::Git { path: Some(path), .. } => Path::new(path).to_owned(),
-        Source::Git { path: None, .. } | Source::Local { .. } => PathBuf::new(),
+        Source::Git { path: None, .. } | Source::Local { .. } | Source::Image { .. } => PathBuf::new(),
     }
 }

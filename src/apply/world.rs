@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::desired::{Command, Definition, EnvValue, Front, Probe, Values};
+use crate::provider::docker::registry::Logins;
 use crate::provider::dump;
 use crate::provider::source::{Git, Repo};
 use crate::provider::supervise::client::Home;
@@ -26,6 +27,8 @@ pub struct World {
     pub scope: Scope,
     /// Where the Docker engine is.
     pub docker: String,
+    /// What opens registries.
+    pub logins: Logins,
     /// The server of snapshots, where the spec names one.
     pub postgres: Option<Secret>,
     pub values: Values,

@@ -13,6 +13,7 @@ use crate::address::Kind;
 use crate::apply::{container, recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
 use crate::plan::{Facts, Plan, Running, SourceFact, Work};
+use crate::provider::docker::registry::Logins;
 use crate::provider::docker::{self, Engine, EngineError};
 use crate::provider::releases;
 use crate::provider::source::{self, Git, GitError, local};
@@ -191,7 +192,7 @@ async fn releases(
     for release in records.filter_map(|(_, record)| record.read::<DeployV1>()) {
         let dir = project.folders.stage.join(&release.folder);
         let whole = match container::image(&dir) {
-            Ok(image) if release.build.image.is_some() => {
+            Ok(image) if release.is_image() => {
                 let failure = |error: EngineError| Failure::new(error.to_string());
                 let engine = match &engine {
                     Some(engine) => engine,
@@ -202,7 +203,7 @@ async fn releases(
                 };
                 engine.has(&image).await.map_err(failure)?
             }
-            Ok(_) | Err(_) => release.build.image.is_none() && dir.is_dir(),
+            Ok(_) | Err(_) => !release.is_image() && dir.is_dir(),
         };
         if whole {
             there.insert(release.tag);
@@ -215,7 +216,7 @@ async fn releases(
 pub async fn warn_of_shallow(project: &Project, desired: &Desired, printer: Printer) -> Result<(), Failure> {
     let mut folders = desired.apps.values().filter_map(|app| match &app.source {
         Source::Local { folder, .. } => Some(project.root.folder.join(folder)),
-        Source::Git { .. } => None,
+        Source::Git { .. } | Source::Image { .. } => None,
     });
     // One repository holds the root file and all that is local.
     let Some(folder) = folders.find(|folder| folder.is_dir()) else { return Ok(()) };
@@ -243,6 +244,9 @@ struct Look {
     cache: PathBuf,
     slots: Semaphore,
     values: Values,
+    /// Where the Docker engine is, and what opens registries.
+    docker: String,
+    logins: Logins,
     offline: bool,
 }
 
@@ -255,6 +259,8 @@ impl Look {
             cache: std::env::temp_dir(),
             slots: Semaphore::new(AT_ONCE),
             values: desired.values.clone(),
+            docker: docker::host(desired.docker.as_deref()),
+            logins: Logins { own: desired.registry.clone() },
             offline,
         }))
     }
@@ -277,6 +283,15 @@ impl Look {
     async fn source(&self, app: &App, seen: Option<String>) -> Result<SourceFact, String> {
         match &app.source {
             Source::Local { folder, ignore } => self.local(folder, ignore).await.map(SourceFact::Version),
+            Source::Image { name } => {
+                if self.offline {
+                    return Ok(seen.map_or(SourceFact::NotLookedUp, SourceFact::LastSeen));
+                }
+                let _slot = self.slots.acquire().await.expect("the slots are never closed");
+                let engine = Engine::connect(&self.docker).await.map_err(|error| error.to_string())?;
+                let digest = engine.digest(name, &self.logins).await;
+                digest.map(SourceFact::Version).map_err(|error| error.to_string())
+            }
             Source::Git { url, reference, path } => {
                 let _slot = self.slots.acquire().await.expect("the slots are never closed");
                 let exact = reference.as_str().len() == 40

@@ -23,6 +23,7 @@ use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
 use crate::plan::{Operation, Plan, Running, Work};
+use crate::provider::docker::registry::Logins;
 use crate::provider::source::Git;
 use crate::provider::{docker, machine};
 use crate::render::events_json::EventV1;
@@ -278,6 +279,7 @@ impl Locked<'_> {
             environment,
             scope: project.scope.clone(),
             docker: docker::host(self.desired.docker.as_deref()),
+            logins: Logins { own: self.desired.registry.clone() },
             postgres: self.desired.postgres.clone(),
             values: self.desired.values.clone(),
             scrub: Scrub::new(secrets),

@@ -144,6 +144,10 @@ fn override_references(desired: &mut Desired, selection: &Selection) -> Result<(
         };
         match &mut app.source {
             Source::Git { reference: own, .. } => *own = GitRef::Any(reference.clone()),
+            Source::Image { .. } => {
+                return Err(Failure::new(format!("app `{name}` is an image, which has no refs"))
+                    .help("leave --ref out; another tag is another `image` in the spec"));
+            }
             Source::Local { .. } => {
                 return Err(Failure::new(format!(
                     "app `{name}` comes from a local folder, which has no refs"

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{
-    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Probe, Resources,
-    Role, Rollout, Runtime, Source, Untouched, Values, Why,
+    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Login, Probe,
+    Resources, Role, Rollout, Runtime, Source, Untouched, Values, Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -75,6 +75,12 @@ pub fn from_spec(
         apps,
         untouched,
         values,
+        registry: project.registry.as_ref().and_then(|registry| {
+            let (username, password) = (registry.username.clone()?, registry.password.as_ref()?);
+            let host = registry.url.split_once("://").map_or(registry.url.as_str(), |(_, host)| host);
+            let registry = host.trim_end_matches('/').to_owned();
+            Some(Login { registry, username, password: Secret::new(password) })
+        }),
         docker: project.docker.as_ref().and_then(|engine| engine.host.clone()),
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
@@ -236,7 +242,10 @@ impl AppReader<'_> {
         };
         let (command, cache, image) = match self.runtime() {
             Runtime::Process => (written.command, written.cache, None),
-            Runtime::Docker => (None, Vec::new(), Some(image)),
+            Runtime::Docker => {
+                let built = self.written.image.is_none();
+                (None, Vec::new(), built.then_some(image))
+            }
         };
         Build { command, test: written.test, cache: cache.iter().map(ToString::to_string).collect(), image }
     }
@@ -289,6 +298,9 @@ impl AppReader<'_> {
 
     fn source(&self) -> Source {
         let app = self.written;
+        if let Some(image) = &app.image {
+            return Source::Image { name: image.to_string() };
+        }
         if let Some(repo) = &app.repo {
             let reference = match (&repo.reference, &repo.branch) {
                 (Some(reference), _) => GitRef::Any(reference.to_string()),

@@ -38,8 +38,19 @@ pub struct Desired {
     pub sensitive: Vec<Secret>,
     /// The Docker engine; absent, `DOCKER_HOST` and the usual place say.
     pub docker: Option<String>,
+    /// Who opens the registry of the spec.
+    pub registry: Option<Login>,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
+}
+
+/// Who opens a registry.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Host, port and perhaps a path, without a scheme.
+    pub registry: String,
+    pub username: String,
+    pub password: Secret,
 }
 
 /// An app that stays as it is, under its name or a former one.
@@ -224,6 +235,10 @@ pub enum Source {
         reference: GitRef,
         path: Option<String>,
     },
+    /// An image of a registry, by its name.
+    Image {
+        name: String,
+    },
 }
 
 /// Which commit of a repository is asked for.
@@ -271,12 +286,12 @@ pub struct ImageBuild {
 pub struct Values {
     apps: BTreeMap<AppName, BTreeMap<String, Secret>>,
     /// The logins of repositories, by the app whose source they open.
-    logins: BTreeMap<AppName, Login>,
+    logins: BTreeMap<AppName, RepoLogin>,
 }
 
 /// What stands before the `@` of a repository's URL.
 #[derive(Debug, Clone)]
-struct Login {
+struct RepoLogin {
     /// The URL without it, as state and plans hold it.
     plain: String,
     /// The URL with it.
@@ -317,7 +332,7 @@ impl Values {
         };
         if plain != url {
             let words = [login, if password.is_empty() { user } else { password }].map(Secret::new).into();
-            let login = Login { plain: plain.clone(), whole: Secret::new(url), words };
+            let login = RepoLogin { plain: plain.clone(), whole: Secret::new(url), words };
             self.logins.insert(app.clone(), login);
         }
         plain

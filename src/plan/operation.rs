@@ -182,6 +182,8 @@ pub enum Skip {
     NothingChanges,
     /// The release serves already.
     Serves,
+    /// An image is pulled.
+    NoCode,
     NoBuild,
     NoTest,
     NoDatabase,

@@ -109,13 +109,16 @@ fn moved(old: &Source, new: &Source) -> bool {
         (Source::Git { url: old, path: old_path, .. }, Source::Git { url: new, path: new_path, .. }) => {
             old != new || old_path != new_path
         }
-        (Source::Local { .. }, Source::Git { .. }) | (Source::Git { .. }, Source::Local { .. }) => true,
+        // Another name of the same image is the same image.
+        (Source::Image { .. }, Source::Image { .. }) => false,
+        (Source::Local { .. } | Source::Git { .. } | Source::Image { .. }, _) => true,
     }
 }
 
 /// `app:<first 12>` of a commit, or the next free `-<n>` of it.
 fn next_tag(context: &Context<'_>, commit: &str) -> String {
-    let short: String = commit.trim_start_matches("local:").chars().take(12).collect();
+    let short: String =
+        commit.trim_start_matches("local:").trim_start_matches("sha256:").chars().take(12).collect();
     let base = format!("{}:{short}", context.app.name);
     let live = context.known.deploy.as_ref().map(|release| release.tag.as_str());
     let taken = |tag: &str| live == Some(tag) || context.base.history.lived(tag);
@@ -130,10 +133,12 @@ fn next_tag(context: &Context<'_>, commit: &str) -> String {
 
 fn steps(context: &Context<'_>, record_only: bool) -> Vec<PlannedStep> {
     let app = context.app;
+    let pulled = matches!(app.source, Source::Image { .. });
+    let built = app.build.command.is_some() || app.build.image.is_some();
     let unless = |there: bool, skip: Skip| (!there).then_some(skip);
     let plan = [
-        (Step::Clone, None),
-        (Step::Build, unless(app.build.command.is_some() || app.build.image.is_some(), Skip::NoBuild)),
+        (Step::Clone, unless(!pulled, Skip::NoCode)),
+        (Step::Build, unless(built || pulled, Skip::NoBuild)),
         (Step::Test, unless(app.build.test.is_some(), Skip::NoTest)),
         (Step::Snapshot, unless(app.snapshot.is_some(), Skip::NoDatabase)),
         (Step::Migrate, unless(app.migrate.is_some(), Skip::NoMigration)),

@@ -201,9 +201,10 @@ fn operation(operation: &Operation) -> OperationV1 {
                 source: match &work.source {
                     Source::Local { folder, .. } => folder.clone(),
                     Source::Git { url, .. } => redact(url),
+                    Source::Image { name } => name.clone(),
                 },
                 reference: match &work.source {
-                    Source::Local { .. } => None,
+                    Source::Local { .. } | Source::Image { .. } => None,
                     Source::Git { reference, .. } => Some(reference.as_str().to_owned()),
                 },
             }),

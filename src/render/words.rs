@@ -21,7 +21,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::NoRelease => "its first release".into(),
         Reason::Commit { from, to } => commit(from, to),
         Reason::Ref { from, to } => format!("ref {from} → {to}"),
-        Reason::BuildChanged => "`build.command` changed".into(),
+        Reason::BuildChanged => "its build changed".into(),
         Reason::SourceChanged => "its source is another place".into(),
         Reason::Redeploy => "you asked to deploy it again".into(),
         Reason::Restart => "you asked to restart it".into(),
@@ -41,6 +41,13 @@ pub fn reason(reason: &Reason) -> String {
 fn commit(from: &str, to: &str) -> String {
     match (from.strip_prefix("local:"), to.strip_prefix("local:")) {
         (Some(from), Some(to)) => format!("its files changed, {} → {}", short(from), short(to)),
+        _ if to.starts_with("sha256:") => {
+            format!(
+                "its image is another, {} → {}",
+                short(from.trim_start_matches("sha256:")),
+                short(&to[7..])
+            )
+        }
         _ => format!("commit {} → {}", short(from), short(to)),
     }
 }
@@ -148,6 +155,7 @@ pub fn skip(skip: Skip) -> &'static str {
         Skip::NothingLive => "no release is live yet",
         Skip::NothingChanges => "nothing that runs changes",
         Skip::Serves => "the release serves already",
+        Skip::NoCode => "no code: the image is the release",
         Skip::NoBuild => "no `build.command`: the code is the release",
         Skip::NoTest => "no `build.test`",
         Skip::NoDatabase => "no `services.postgres`",
@@ -274,6 +282,7 @@ fn source(source: &Source) -> String {
             let path = path.as_ref().map(|path| format!(" in {path}")).unwrap_or_default();
             format!("{} ({}){path}", redact(url), reference.as_str())
         }
+        Source::Image { name } => format!("image {name}"),
     }
 }
 

@@ -14,8 +14,8 @@ pub use services::{EventsService, KvService, PostgresService, Services, StorageS
 
 use super::name::{AppName, ProjectName, StageName};
 use super::value::{
-    AbsolutePath, Cpu, CronText, DatabaseName, EnvName, Glob, HostName, InnerPath, Label, Memory, RefName,
-    RepoUrl, TimeSpan, UrlPath, Zone,
+    AbsolutePath, Cpu, CronText, DatabaseName, EnvName, Glob, HostName, ImageName, InnerPath, Label, Memory,
+    RefName, RepoUrl, TimeSpan, UrlPath, Zone,
 };
 
 /// A whole project: its apps and what they stand on.
@@ -35,6 +35,8 @@ pub struct Project {
     pub default_stage: Option<StageName>,
     /// The Docker engine of the runtime docker.
     pub docker: Option<DockerEngine>,
+    /// The registry that images are pulled from, where it wants a login.
+    pub registry: Option<Registry>,
     /// The PostgreSQL server of `services.postgres`, for norn's own snapshots.
     pub postgres: Option<PostgresServer>,
     /// Merged under every app, included ones too.
@@ -76,6 +78,19 @@ pub struct DockerEngine {
     /// Its socket. Default: `DOCKER_HOST`, else unix:///var/run/docker.sock.
     #[schemars(length(min = 1))]
     pub host: Option<String>,
+}
+
+/// A registry of images, and who opens it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Registry {
+    /// Host and port, perhaps with a path, such as `registry.example.com/shop`.
+    #[schemars(length(min = 1))]
+    pub url: String,
+    /// Who logs in. Default: as `docker login` left it.
+    pub username: Option<String>,
+    /// The password, or a token; best a reference such as `${REGISTRY_PASSWORD}`.
+    pub password: Option<String>,
 }
 
 /// A PostgreSQL server.
@@ -120,6 +135,8 @@ pub struct App {
     pub repo: Option<Repo>,
     /// How a release is made of the code.
     pub build: Option<Build>,
+    /// An image that is pulled, instead of code and a build; its digest is fixed by the plan.
+    pub image: Option<ImageName>,
     /// How the app starts: text through `sh -c`, a list without a shell.
     #[schemars(extend("x-command" = true))]
     pub command: Option<Command>,

@@ -30,7 +30,8 @@ const FIELDS: &[&str] = &[
 /// What would run an app: its own word, the project's, else what the spec gives it to run.
 pub fn runtime(app: &App, project: &Project) -> Runtime {
     let build = app.build.as_ref();
-    let image = build.is_some_and(|b| b.dockerfile.is_some() && b.command.is_none());
+    let built = build.is_some_and(|b| b.dockerfile.is_some() && b.command.is_none());
+    let image = app.image.is_some() || built;
     app.runtime.or(project.runtime).unwrap_or(if image { Runtime::Docker } else { Runtime::Process })
 }
 

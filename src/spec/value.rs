@@ -116,6 +116,10 @@ text! {
     Cpu, "cpu", r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$", u64, read_cpu
 }
 text! {
+    /// The name of an image as `docker pull` takes it, with a tag or a digest.
+    ImageName, "image-name", r"^[^-\s]\S*$", (), read_image_name
+}
+text! {
     /// A cron expression of five fields, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
     CronText, "cron", r"^(@[a-z]+|\S+( +\S+){4})$", (), read_cron
 }
@@ -247,6 +251,38 @@ fn read_memory(text: &str) -> Result<u64, Complaint> {
         _ => return Err(bad()),
     };
     number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(bad)
+}
+
+fn read_image_name(text: &str) -> Result<(), Complaint> {
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let part = |part: &str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+        part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain)
+    };
+    let host = |host: &str| host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (name, "latest"),
+    };
+    let mut parts: Vec<&str> = path.split('/').collect();
+    if parts.len() > 1 && (parts[0].contains(['.', ':']) || parts[0] == "localhost") && host(parts[0]) {
+        parts.remove(0);
+    }
+    let tag_is_one = !tag.is_empty()
+        && tag.len() <= 128
+        && !tag.starts_with(['.', '-'])
+        && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let hex = |text: &str| {
+        text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+    };
+    let digest_is_one = digest.is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(hex));
+    if name.len() <= 255 && parts.iter().all(|text| part(text)) && tag_is_one && digest_is_one {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("`{text}` is no name of an image"),
+        "write it as `docker pull` takes it, such as ghcr.io/acme/api:1.8.2",
+    ))
 }
 
 fn read_cpu(text: &str) -> Result<u64, Complaint> {

@@ -61,7 +61,7 @@ impl ForgeV1 {
 #[serde(rename_all = "camelCase")]
 pub struct DeployV1 {
     pub version: u32,
-    /// 40 hex digits, or `local:` and 64.
+    /// 40 hex digits, or `local:` and 64, or an image's `sha256:` and 64.
     pub commit: String,
     /// `app:<first 12>`, then `-2`, `-3` for further builds of one commit.
     pub tag: String,
@@ -71,6 +71,13 @@ pub struct DeployV1 {
     pub folder: String,
     /// The row in `deployments`.
     pub deployment: String,
+}
+
+impl DeployV1 {
+    /// Whether the release is an image, whose folder only names it.
+    pub fn is_image(&self) -> bool {
+        self.build.image.is_some() || matches!(self.source, Source::Image { .. })
+    }
 }
 
 /// A body and its digest.

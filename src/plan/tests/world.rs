@@ -333,6 +333,7 @@ fn version(source: &Source, number: &str) -> String {
     match source {
         Source::Git { .. } => number.repeat(40),
         Source::Local { .. } => format!("local:{}", number.repeat(64)),
+        Source::Image { .. } => format!("sha256:{}", number.repeat(64)),
     }
 }
 

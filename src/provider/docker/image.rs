@@ -96,6 +96,21 @@ impl Engine {
         Ok(found.into_iter().map(image).collect())
     }
 
+    /// Takes the names of a repository, such as `shop-prod/web`, from the images that have them. An image
+    /// that has no other name goes with its last.
+    pub async fn unname(&self, repository: &str) -> Result<(), EngineError> {
+        let filter = HashMap::from([("reference", vec![repository])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filter).build();
+        let found = self.docker.list_images(Some(options)).await;
+        let found = found.map_err(|error| self.failed("list its images", &error))?;
+        let own = format!("{repository}:");
+        for name in found.into_iter().flat_map(|image| image.repo_tags).filter(|name| name.starts_with(&own))
+        {
+            self.remove_image(&name).await?;
+        }
+        Ok(())
+    }
+
     /// Whether the engine has an image, by its id.
     pub async fn has(&self, id: &str) -> Result<bool, EngineError> {
         match self.docker.inspect_image(id).await {
@@ -105,7 +120,7 @@ impl Engine {
         }
     }
 
-    /// Removes an image that nothing uses; one that is gone is as wanted.
+    /// Removes an image that nothing uses, or one of its names; one that is gone is as wanted.
     pub async fn remove_image(&self, id: &str) -> Result<(), EngineError> {
         let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
         match self.docker.remove_image(id, Some(options), None).await {

@@ -9,6 +9,7 @@
 pub mod context;
 pub mod hold;
 pub mod image;
+pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -58,6 +59,12 @@ pub enum EngineError {
     Lost { host: String, doing: String, why: String },
     #[error("the Docker engine could not {doing}: {why}")]
     Refused { doing: String, why: String },
+    #[error(
+        "the registry {registry} has no image {image}, or this user may not see it: {why}; log in with `docker login {registry}`"
+    )]
+    NoImage { image: String, registry: String, why: String },
+    #[error("the login for the registry {registry} is not to be had: {why}")]
+    Login { registry: String, why: String },
     #[error("{0}")]
     Context(#[from] context::ContextError),
 }

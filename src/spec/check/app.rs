@@ -63,6 +63,31 @@ impl Checks<'_> {
                     .help("keep one; a folder inside the repository is `repo.path`"),
             );
         }
+        if let Some(image) = self.key(name, "image") {
+            for field in ["path", "repo"] {
+                if let Some(code) = self.key(name, field) {
+                    self.say(
+                        Problem::error(
+                            "two-sources",
+                            format!("app `{name}` has both an `image` and `{field}`"),
+                        )
+                        .at(image, "is pulled as it is")
+                        .at(code, "code to build from")
+                        .help("keep one"),
+                    );
+                }
+            }
+            if pending::runtime(app, self.project) == Runtime::Process && !self.unsure(name, "runtime") {
+                self.say(
+                    Problem::error(
+                        "no-image",
+                        format!("app `{name}` has an `image`, and its runtime runs none"),
+                    )
+                    .at(image, "an image")
+                    .help("make its runtime docker, or give it code and a `command` instead"),
+                );
+            }
+        }
         if let (Some(branch), Some(reference)) = (self.key(name, "repo.branch"), self.key(name, "repo.ref")) {
             self.say(
                 Problem::error("two-refs", format!("the repo of app `{name}` has both `branch` and `ref`"))
@@ -250,6 +275,10 @@ impl Checks<'_> {
                 found.extend([("resources", "only a container has limits")]);
             }
             Runtime::Docker => {
+                if app.image.is_some() {
+                    let fields = ["build.dockerfile", "build.context", "build.target", "build.args"];
+                    found.extend(fields.map(|field| (field, "the image is pulled")));
+                }
                 found.extend([
                     ("build.command", "the Dockerfile builds"),
                     ("build.cache", "the Dockerfile builds"),
