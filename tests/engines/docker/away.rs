@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use crate::engine::Engine;
-use crate::sandbox::{get, until};
+use crate::sandbox::{get, kill, until};
 use crate::shared::free_port;
 
-use super::checks::runs;
+use super::checks::{nap, pids, runs};
 use super::{Shop, WHAT, has};
 
 #[test]
@@ -70,16 +70,19 @@ fn an_engine_that_dies_in_a_build_fails_it_and_one_that_comes_back_has_its_apps_
     let Some(engine) = Engine::apart(WHAT) else { return };
     let shop = Shop::new(&engine);
     let port = free_port();
-    shop.write("web/Dockerfile", "FROM norn-base:1\nRUN sleep 296\n");
+    let nap = nap(4);
+    shop.write("web/Dockerfile", &format!("FROM norn-base:1\nRUN {nap}\n"));
     shop.web(port, "env: {VERSION: v1}\nreplicas: 2");
     std::thread::scope(|scope| {
         let apply = scope.spawn(|| shop.fails("apply --yes", 3));
-        until("the build runs", || runs("sleep 296"));
+        until("the build runs", || runs(&nap));
         engine.kill();
         let ran = apply.join().expect("norn ends");
         has(&ran.err, &["the Docker engine at unix://", "broke off when it was asked to build the image"]);
     });
     assert_eq!(shop.open_in_journal(), 0);
+    // What the build ran outlives the engine, with an address that the next container is given too.
+    pids(&nap).into_iter().for_each(kill);
     engine.revive();
     shop.write("web/Dockerfile", super::DOCKERFILE);
     shop.ok("apply --yes");

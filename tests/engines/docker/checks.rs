@@ -90,12 +90,18 @@ fn an_interrupt_ends_a_test_and_a_build() {
     interrupted(&shop, norn);
 
     shop.web(port, "env: {VERSION: v2}");
-    shop.write("web/Dockerfile", "FROM norn-base:1\nRUN echo waits long; sleep 299\n");
+    let nap = nap(1);
+    shop.write("web/Dockerfile", &format!("FROM norn-base:1\nRUN echo waits long; {nap}\n"));
     let norn = start(&shop);
-    until("the build runs", || runs("sleep 299"));
+    until("the build runs", || runs(&nap));
     interrupted(&shop, norn);
-    until("the build has ended", || !runs("sleep 299"));
+    until("the build has ended", || !runs(&nap));
     assert_eq!(get(port, "/").expect("it serves"), "v1 grey one");
+    // The image whose test was cancelled was kept for a next attempt, which came to be another.
+    shop.write("web/Dockerfile", super::DOCKERFILE);
+    shop.ok("apply --yes");
+    assert_eq!(get(port, "/").expect("it serves"), "v2 grey two");
+    shop.comes_to(1, 2);
     shop.destroy();
     shop.comes_to(0, 0);
 }
@@ -118,14 +124,26 @@ fn interrupted(shop: &Shop<'_>, mut norn: Child) {
     norn.stderr.take().expect("it is piped").read_to_string(&mut said).expect("it is text");
     assert_eq!(code, Some(130), "{said}");
     has(&said, &["cancelled"]);
-    shop.comes_to(1, 1);
+    until("its container is gone", || shop.containers().len() == 1);
     assert_eq!(shop.open_in_journal(), 0);
+}
+
+/// A command line that takes for ever, and that no other test process has.
+pub fn nap(number: u32) -> String {
+    format!("sleep {}{number}", 100_000 + std::process::id())
 }
 
 /// Whether anything on this machine has such a command line.
 pub fn runs(line: &str) -> bool {
-    std::fs::read_dir("/proc").expect("/proc").flatten().any(|process| {
-        let text = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+    !pids(line).is_empty()
+}
+
+/// The processes of this machine with such a command line, those in containers too.
+pub fn pids(line: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&text).trim_end_matches('\0').replace('\0', " ") == line
-    })
+    };
+    let names = std::fs::read_dir("/proc").expect("/proc").flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has).collect()
 }

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::sandbox::{get, kill, until};
 use crate::shared::free_port;
 
-use super::checks::runs;
+use super::checks::{nap, runs};
 use super::{Shop, WHAT, has};
 
 #[test]
@@ -77,19 +77,20 @@ fn after_a_killed_norn_the_next_apply_leaves_one_set_of_containers() {
     };
 
     shop.web(port, "env: {VERSION: v2}");
-    let slow = super::DOCKERFILE.replace("CMD", "RUN sleep 298\nCMD");
+    let (building, testing) = (nap(2), nap(3));
+    let slow = super::DOCKERFILE.replace("CMD", &format!("RUN {building}\nCMD"));
     shop.write("web/Dockerfile", &slow);
-    killed("the build runs", &|| runs("sleep 298"));
-    until("the build has ended", || !runs("sleep 298"));
+    killed("the build runs", &|| runs(&building));
+    until("the build has ended", || !runs(&building));
     assert_eq!(get(port, "/").expect("the old one serves"), "v1 grey one");
     shop.write("web/Dockerfile", super::DOCKERFILE);
     shop.write("web/release", "two");
     finished("v2 grey two", port);
 
-    shop.web(port, "env: {VERSION: v3}\nbuild: {test: 'sleep 297'}");
+    shop.web(port, &format!("env: {{VERSION: v3}}\nbuild: {{test: {testing}}}"));
     shop.write("web/release", "three");
-    killed("the test runs", &|| runs("sleep 297"));
-    until("the test has ended", || !runs("sleep 297"));
+    killed("the test runs", &|| runs(&testing));
+    until("the test has ended", || !runs(&testing));
     assert_eq!(get(port, "/").expect("the old one serves"), "v2 grey two");
     shop.web(port, "env: {VERSION: v3}");
     finished("v3 grey three", port);
