@@ -171,7 +171,7 @@ impl DockerIgnore {
 }
 
 /// A pattern without `.`, `..` and surplus slashes.
-fn cleaned(pattern: &str) -> String {
+pub fn cleaned(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
         match part {

@@ -64,9 +64,9 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
     }
     std::os::unix::fs::symlink("a.md", shop.path("web/link")).expect("it is made");
     // With git the source is all that is there, and the list counts for the build alone.
-    shop.git("web", "init --quiet");
-    shop.git("web", "add --all");
-    shop.git("web", "commit --quiet --message one");
+    shop.git("", "init --quiet");
+    shop.git("", "add web");
+    shop.git("", "commit --quiet --message one");
     shop.apps("  web: {role: worker, path: ./web, replicas: 0}\n");
     let lists = [
         "",
@@ -74,7 +74,7 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
         "**/*.md\n!docs/keep.md\n",
         "/target/\n# x/target\n  docs  \n",
         "*\n!src\n!a.md\n",
-        "**\n!docs/**/*.md\n",
+        "**\n!docs/deep/*.md\n",
         "temp?\n*/temp*\nbare\n",
         "./docs\n!docs/deep\ndocs/deep/../keep.md\n",
         "**/target\nDockerfile\n.dockerignore\nlink\n",
@@ -82,6 +82,8 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
         "temp[0-9]\n!  temp1\n",
         "docs/*\n!docs/deep\n!.github\n.github/\n",
         "*/\n",
+        ".\n",
+        "/\n",
         "foo/../a.md\n**/deep/**\n",
     ];
     let mut differ = String::new();
