@@ -225,6 +225,15 @@ pub async fn sweep(world: &World, app: &AppName) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Removes what a deploy that came to nothing left in the engine, and the image that proved unfit.
+pub async fn give_up(world: &World, app: &AppName, unfit: Option<&str>) -> Result<(), StepError> {
+    if let Some(image) = unfit {
+        let removed = world.engine().await?.remove_image(image).await;
+        removed.map_err(|error| engine_error(&error))?;
+    }
+    sweep(world, app).await
+}
+
 /// Removes all of an app that the engine has, but for its volumes.
 pub async fn remove(world: &World, app: &AppName) -> Result<(), StepError> {
     let engine = world.engine().await?;

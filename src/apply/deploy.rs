@@ -381,6 +381,7 @@ impl<'a> Deploying<'a> {
             Stopped::Failed { .. } | Stopped::NotStarted { .. } | Stopped::Cancelled => false,
         };
         let unfit = failed && self.work.record_only.is_none() && !self.serves().await;
+        let image = if unfit { container::image(&self.dir()).ok() } else { None };
         let (inside, workshop, folder) = (self.inside(), self.workshop.clone(), self.folder.clone());
         let (cache, cached) = (self.run.world.folders.cache(self.app), self.work.build.cache.clone());
         let given_up = blocking(move || {
@@ -391,6 +392,10 @@ impl<'a> Deploying<'a> {
             if unfit && !machine::works_in(&folder) { releases::remove_attempt(&folder) } else { Ok(()) }
         });
         let _ = given_up.await;
+        if container::runs_in(&self.work.definition) {
+            let image = image.filter(|_| !self.folder.exists());
+            let _ = container::give_up(&self.run.world, self.app, image.as_deref()).await;
+        }
     }
 
     /// Whether the release's folder may be in use, by the supervisor's own word.

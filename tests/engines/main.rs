@@ -4,12 +4,17 @@
 #[path = "../support/cluster/mod.rs"]
 mod cluster;
 mod containers;
+mod docker;
 #[path = "../support/engine.rs"]
 mod engine;
 mod images;
+#[path = "../support/load.rs"]
+mod load;
 mod pods;
 #[path = "../support/registry.rs"]
 mod registry;
+#[path = "../support/sandbox.rs"]
+mod sandbox;
 #[path = "../support/mod.rs"]
 mod shared;
 #[path = "../support/world.rs"]

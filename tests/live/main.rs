@@ -7,12 +7,16 @@ mod child;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod git_server;
+#[path = "../support/load.rs"]
+mod load;
 mod local;
 mod postgres_connect;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/sandbox.rs"]
+mod sandbox;
 #[path = "../support/mod.rs"]
 mod shared;
 mod source;

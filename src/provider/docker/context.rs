@@ -12,6 +12,8 @@ use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::provider::source::cleaned;
+
 /// How much is handed over at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 /// How many such pieces may wait for the engine.
@@ -149,8 +151,8 @@ fn rules(text: &str, file: &str) -> Result<Vec<Rule>, ContextError> {
     let rule = |line: &str| {
         let back = line.starts_with('!');
         let pattern = line.trim_start_matches('!').trim();
-        let pattern = pattern.trim_start_matches("./").trim_matches('/');
-        let glob = GlobBuilder::new(if pattern == "." { "**" } else { pattern });
+        let pattern = cleaned(pattern);
+        let glob = GlobBuilder::new(&pattern);
         let glob = { glob }.literal_separator(true).backslash_escape(true).build();
         let why = |error: globset::Error| ContextError::Pattern {
             file: file.to_owned(),

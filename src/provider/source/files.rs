@@ -156,8 +156,13 @@ impl DockerIgnore {
         self.patterns.iter().all(|(_, excludes)| *excludes) && self.excludes(name)
     }
 
-    /// A pattern that matches a folder counts for all in it.
+    /// A pattern that matches a folder counts for all in it. What only the builder reads is not for
+    /// the list to take away.
     fn excludes(&self, name: &Path) -> bool {
+        let file = name.file_name().unwrap_or_default().as_encoded_bytes();
+        if file.starts_with(b"Dockerfile") || file.ends_with(b".Dockerfile") || file.ends_with(b".dockerignore") {
+            return false;
+        }
         let last = self.patterns.iter().rev().find(|(pattern, _)| {
             name.ancestors().any(|part| !part.as_os_str().is_empty() && pattern.is_match(part))
         });
@@ -166,7 +171,7 @@ impl DockerIgnore {
 }
 
 /// A pattern without `.`, `..` and surplus slashes.
-fn cleaned(pattern: &str) -> String {
+pub fn cleaned(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
         match part {
@@ -202,6 +207,10 @@ mod tests {
         ] {
             assert_eq!(ignore.excludes(Path::new(name)), excluded, "{name}");
         }
-        assert!(DockerIgnore::parse("*\n!src\n").expect("patterns").excludes(Path::new("a/b")));
+        let all = DockerIgnore::parse("*\n!src\n").expect("patterns");
+        assert!(all.excludes(Path::new("a/b")));
+        for name in ["Dockerfile", "Dockerfile.dev", "web/web.Dockerfile", ".dockerignore"] {
+            assert!(!all.excludes(Path::new(name)), "{name}");
+        }
     }
 }

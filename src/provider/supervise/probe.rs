@@ -18,8 +18,9 @@ use super::protocol::{Probe, Roll};
 /// How much of an answer's body is shown, in bytes.
 const BODY: usize = 512;
 
-/// How long a connection has to stay open.
-const KEPT: Duration = Duration::from_millis(100);
+/// How long a connection has to stay open. An engine takes connections for a container whose network is
+/// still coming up, and drops them when it learns, a second later, that nothing listens there.
+const KEPT: Duration = Duration::from_millis(1500);
 
 /// The client for probes.
 ///
@@ -42,7 +43,7 @@ pub async fn healthy(
     match (&roll.health.probe, port) {
         (Probe::Http { path, host }, Some(port)) => get(context, port, path, host, limit).await,
         (Probe::Tcp, Some(port)) => connect(port, limit).await.map(drop),
-        (Probe::Accepts, Some(port)) => keeps(connect(port, limit).await?, port).await,
+        (Probe::Accepts, Some(port)) => keeps(connect(port, limit).await?, port, limit).await,
         (Probe::Http { .. } | Probe::Tcp | Probe::Accepts, None) => {
             Err("the app has no port to probe".to_owned())
         }
@@ -114,11 +115,13 @@ async fn connect(port: u16, limit: Duration) -> Result<TcpStream, String> {
 }
 
 /// Whether a connection is still open after a moment.
-async fn keeps(mut stream: TcpStream, port: u16) -> Result<(), String> {
-    match timeout(KEPT, stream.read(&mut [0])).await {
+async fn keeps(mut stream: TcpStream, port: u16, limit: Duration) -> Result<(), String> {
+    match timeout(KEPT.min(limit), stream.read(&mut [0])).await {
         // Some speak first.
         Err(_) | Ok(Ok(1..)) => Ok(()),
-        Ok(Ok(0) | Err(_)) => Err(format!("connection closed at once on 127.0.0.1:{port}")),
+        Ok(Ok(0) | Err(_)) => Err(format!(
+            "connection closed at once on 127.0.0.1:{port}: in its container the app must listen on $PORT of 0.0.0.0"
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Clients that notice every lost request while `norn apply` puts releases live.
 
-use crate::supervise::load::Load;
+use crate::load::Load;
 use crate::supervise::world::free_port;
 use crate::support::{Sandbox, get, web};
 

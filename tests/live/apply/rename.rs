@@ -1,6 +1,6 @@
 //! An app that is renamed goes on serving, whatever is in between.
 
-use crate::supervise::load::Load;
+use crate::load::Load;
 use crate::supervise::world::free_port;
 use crate::support::{Sandbox, get, until, web};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::supervise::load::Load;
+use crate::load::Load;
 use crate::supervise::world::free_port;
 use crate::support::{Sandbox, get, until, web};
 

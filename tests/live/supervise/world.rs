@@ -12,9 +12,9 @@ use norn::provider::supervise::protocol::{
 };
 use norn::spec::name::AppName;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
+pub use crate::load::get;
+pub use crate::sandbox::kill;
 pub use crate::shared::free_port;
 
 /// What a replica runs: `/` says its version, `/exit` ends it, `/slow` takes a while, `HEALTH` is
@@ -176,26 +176,8 @@ impl Drop for World {
     }
 }
 
-pub fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
-    let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-}
-
 fn home(norn: &Path, executable: &Path) -> Home {
     Home::with_executable(norn.join("run"), norn.join("logs"), norn.join("bin"), executable.to_owned())
-}
-
-/// One request on a connection of its own.
-pub async fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-        _ => Err(std::io::Error::other(answer)),
-    }
 }
 
 /// A command that runs a program in python3.
