@@ -6,6 +6,7 @@ mod context;
 mod crash;
 mod deploys;
 mod health;
+mod pulled;
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};

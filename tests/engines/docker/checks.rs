@@ -48,7 +48,15 @@ fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
 
     shop.write("web/Dockerfile", "FROM norn-base:1\nRUN echo first words; echo last words; exit 3\n");
     let ran = shop.apply_fails(1, 1);
-    has(&ran.err, &["the Docker engine could not build the image", "last words", "exit code: 3", "the whole output is in "]);
+    has(
+        &ran.err,
+        &[
+            "the Docker engine could not build the image",
+            "last words",
+            "exit code: 3",
+            "the whole output is in ",
+        ],
+    );
     shop.write("web/Dockerfile", "FORM norn-base:1\n");
     has(&shop.apply_fails(1, 1).err, &["could not build the image", "unknown instruction: FORM"]);
     shop.write("web/Dockerfile", "FROM 127.0.0.1:1/nothing:1\n");
@@ -58,9 +66,15 @@ fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
     shop.web(port, "env: {VERSION: v2}\nbuild: {dockerfile: Other}");
     has(&shop.apply_fails(1, 1).err, &["there is no Dockerfile at Other: name it with `build.dockerfile`"]);
     shop.web(port, "env: {VERSION: v2}\nbuild: {context: nowhere}");
-    has(&shop.apply_fails(1, 1).err, &["there is no folder ", "nowhere", "name the build's folder with `build.context`"]);
+    has(
+        &shop.apply_fails(1, 1).err,
+        &["there is no folder ", "nowhere", "name the build's folder with `build.context`"],
+    );
 
-    shop.web(port, "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}, test: 'echo $VERSION does not pass; exit 7'}");
+    shop.web(
+        port,
+        "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}, test: 'echo $VERSION does not pass; exit 7'}",
+    );
     has(&shop.apply_fails(1, 1).err, &["v2 does not pass", "7"]);
     shop.web(port, "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}}\nmigrations: {command: 'echo no such table >&2; exit 9'}");
     has(&shop.apply_fails(1, 1).err, &["no such table", "9"]);
