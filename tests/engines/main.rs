@@ -7,6 +7,7 @@ mod containers;
 #[path = "../support/engine.rs"]
 mod engine;
 mod images;
+mod kubernetes;
 mod pods;
 #[path = "../support/registry.rs"]
 mod registry;

@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How often a starting app is asked, and how often a live one, as in version 1.
 const STARTUP_PERIOD: Duration = Duration::from_secs(5);
 const LIVE_PERIOD: Duration = Duration::from_secs(30);
+/// How long an old pod still serves after it is told to end: until every node has heard of it.
+const LEAVE: Duration = Duration::from_secs(5);
 /// The port's name in pods, by which the Service finds it.
 const PORT: &str = "http";
 
@@ -371,6 +373,10 @@ impl App<'_> {
             if let Some(port) = self.listens() {
                 container["ports"] = json!([{"name": PORT, "containerPort": port, "protocol": "TCP"}]);
             }
+            let leave = LEAVE.min(self.rollout.drain).as_secs();
+            if leave > 0 && self.listens().is_some() {
+                container["lifecycle"] = json!({"preStop": {"sleep": {"seconds": leave}}});
+            }
             probes(&mut container, &self.definition.health);
         }
         let mut pod = json!({});
@@ -435,9 +441,7 @@ fn commanded(container: &mut Value, command: Option<&Command>) {
 /// A pod is started when it is healthy once, gets requests while it is, and is started anew where its
 /// `live` path says that it is not.
 fn probes(container: &mut Value, health: &Health) {
-    let http = |path: &str, host: &str| {
-        json!({"httpGet": {"path": path, "port": PORT, "httpHeaders": [{"name": "Host", "value": host}]}})
-    };
+    let http = |path: &str, host: &str| json!({"httpGet": {"path": path, "port": PORT, "httpHeaders": [{"name": "Host", "value": host}]}});
     let (probe, host) = match &health.probe {
         Probe::Http { path, host } => (http(path, host), host.as_str()),
         Probe::Tcp => (json!({"tcpSocket": {"port": PORT}}), "localhost"),

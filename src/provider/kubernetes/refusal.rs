@@ -18,11 +18,13 @@ pub enum ClusterError {
     #[error("the kubeconfig cannot be used: {why}")]
     BadKubeconfig { why: String },
     #[error(
-        "the kubeconfig has no current context: name one with `kubernetes.context` (there {})", listed(known)
+        "the kubeconfig has no current context: name one with `kubernetes.context` (there {})",
+        listed(known)
     )]
     NoContext { known: Vec<String> },
     #[error(
-        "the kubeconfig has no context `{context}` (there {}): correct `kubernetes.context`", listed(known)
+        "the kubeconfig has no context `{context}` (there {}): correct `kubernetes.context`",
+        listed(known)
     )]
     UnknownContext { context: String, known: Vec<String> },
     #[error(
@@ -43,7 +45,9 @@ pub enum ClusterError {
         quoted(user)
     )]
     Forbidden { user: String, verb: String, resource: String, namespace: String },
-    #[error("the cluster could not {doing}: a rule of the cluster forbids it: {why}; change the app or the rule")]
+    #[error(
+        "the cluster could not {doing}: a rule of the cluster forbids it: {why}; change the app or the rule"
+    )]
     Admission { doing: String, why: String },
     #[error(
         "the cluster could not {doing}: the quota of the namespace {namespace} is used up: {why}; ask for less, or have the quota raised"
@@ -150,10 +154,14 @@ fn answer(server: &str, namespace: &str, doing: &str, status: &Status) -> Cluste
         && let Some(resource) = between(after, "resource \"", "\"")
     {
         let group = between(after, "API group \"", "\"").filter(|group| !group.is_empty());
-        let resource =
-            group.map_or_else(|| resource.to_owned(), |group| format!("{resource}.{group}"));
+        let resource = group.map_or_else(|| resource.to_owned(), |group| format!("{resource}.{group}"));
         let user = between(&why, "User \"", "\"").unwrap_or("this user").to_owned();
-        return ClusterError::Forbidden { user, verb: verb.to_owned(), resource, namespace: namespace.to_owned() };
+        return ClusterError::Forbidden {
+            user,
+            verb: verb.to_owned(),
+            resource,
+            namespace: namespace.to_owned(),
+        };
     }
     let claims: Vec<(String, String)> = causes
         .iter()
@@ -169,7 +177,8 @@ fn answer(server: &str, namespace: &str, doing: &str, status: &Status) -> Cluste
     if status.code == 404 && why.starts_with("namespaces ") {
         return ClusterError::NoNamespace { server, namespace: namespace.to_owned() };
     }
-    let fixed = ["is immutable", "may not change once set", "immutable after creation", "field can not be less"];
+    let fixed =
+        ["is immutable", "may not change once set", "immutable after creation", "field can not be less"];
     if let Some(cause) = causes.iter().find(|cause| fixed.iter().any(|word| cause.message.contains(word))) {
         let (field, why) = (cause.field.clone(), cause.message.clone());
         return ClusterError::Immutable { doing, field, why };

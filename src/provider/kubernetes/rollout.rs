@@ -19,7 +19,11 @@ const AWAY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum WaitError {
     /// It ran out of time, or it says itself that it failed.
-    Failed { what: String, why: String, story: Story },
+    Failed {
+        what: String,
+        why: String,
+        story: Story,
+    },
     /// It was called off; the cluster goes on by itself.
     Cancelled,
     Cluster(ClusterError),
@@ -68,7 +72,8 @@ impl Cluster {
             let mut pause = Pause::new();
             let mut told = String::new();
             loop {
-                let look = self.answer(&format!("look at {what}"), self.typed::<Deployment>().get(name)).await;
+                let look =
+                    self.answer(&format!("look at {what}"), self.typed::<Deployment>().get(name)).await;
                 let Some(deployment) = pause.seen(look)? else {
                     sleep(FIRST).await;
                     continue;
@@ -210,9 +215,8 @@ fn deployed(deployment: &Deployment) -> Seen {
 
 fn ended(job: &Job) -> Seen {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let holds = |kind: &str| {
-        conditions.into_iter().flatten().find(|one| one.type_ == kind && one.status == "True")
-    };
+    let holds =
+        |kind: &str| conditions.into_iter().flatten().find(|one| one.type_ == kind && one.status == "True");
     if holds("Complete").is_some() {
         return Seen::Done;
     }
@@ -225,12 +229,7 @@ fn ended(job: &Job) -> Seen {
 /// Why no pods are made at all.
 fn no_pods(deployment: &Deployment) -> Vec<Reason> {
     let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let failure = conditions
-        .into_iter()
-        .flatten()
-        .find(|one| one.type_ == "ReplicaFailure" && one.status == "True");
-    failure
-        .map(|one| Reason::NoPods { why: one.message.clone().unwrap_or_default() })
-        .into_iter()
-        .collect()
+    let failure =
+        conditions.into_iter().flatten().find(|one| one.type_ == "ReplicaFailure" && one.status == "True");
+    failure.map(|one| Reason::NoPods { why: one.message.clone().unwrap_or_default() }).into_iter().collect()
 }
