@@ -94,12 +94,17 @@ fn left(
             continue;
         };
         let Some(found) = found else { continue };
-        match (wanted, inner.as_object()) {
-            (None, _) => {
-                differences.push(Difference { field: path, wanted: None, found: Some(found.clone()) });
-            }
+        let inner = inner.as_object().filter(|inner| !inner.is_empty());
+        match (wanted, inner) {
             (Some(wanted), Some(inner)) => left(&path, inner, wanted, found, differences),
             (Some(_), None) => {}
+            // Only parts of it are norn's.
+            (None, Some(inner)) if !inner.contains_key(".") => {
+                left(&path, inner, &Value::Null, found, differences);
+            }
+            (None, Some(_) | None) => {
+                differences.push(Difference { field: path, wanted: None, found: Some(found.clone()) });
+            }
         }
     }
 }

@@ -89,3 +89,6 @@ impl Cluster {
         refusal::read(&self.server, &self.namespace, doing, error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,6 +225,8 @@ impl App<'_> {
         });
         if let Probe::Lives(time) = &self.definition.health.probe {
             spec["minReadySeconds"] = json!(time.as_secs());
+            // The cluster takes no deadline that ends before.
+            spec["progressDeadlineSeconds"] = json!(self.rollout.timeout.max(*time + GRACE).as_secs());
         }
         let mut pod = self.pod(self.definition.command.as_ref(), true);
         let drain = (self.rollout.drain + GRACE).as_secs();
@@ -283,7 +285,9 @@ impl App<'_> {
         pod["restartPolicy"] = json!("Never");
         // Its pods must not be taken for those that serve.
         let mut labels = self.labels(true);
-        labels.remove("dev.norn.app");
+        for name in ["app", "dev.norn.app"] {
+            labels.remove(name);
+        }
         labels.insert("dev.norn.job".to_owned(), label(name));
         object.body["spec"] = json!({
             "backoffLimit": 0,
