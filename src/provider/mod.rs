@@ -6,6 +6,7 @@ pub mod dump;
 pub mod files;
 pub mod folders;
 pub mod guard;
+pub mod kubernetes;
 pub mod machine;
 pub mod releases;
 pub mod source;

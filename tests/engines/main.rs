@@ -10,6 +10,7 @@ mod engine;
 mod images;
 #[path = "../support/load.rs"]
 mod load;
+mod kubernetes;
 mod pods;
 #[path = "../support/registry.rs"]
 mod registry;

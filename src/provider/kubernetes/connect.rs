@@ -1,0 +1,104 @@
+//! The way into a cluster, by kubectl's rules: the files of `KUBECONFIG`, else `~/.kube/config`, else
+//! what a pod finds; contexts, and programs that give logins.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::{Cluster, ClusterError, refusal};
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What tells a process that it is in a pod.
+const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
+
+impl Cluster {
+    /// Reaches the cluster of a context (none: the current one) and logs in.
+    ///
+    /// # Errors
+    /// No or a bad kubeconfig, an unknown context, a server that does not answer or is not trusted,
+    /// a login that it does not take.
+    pub async fn connect(context: Option<&str>, namespace: &str) -> Result<Self, ClusterError> {
+        Self::connect_by(&files(), context, namespace).await
+    }
+
+    /// The same by these kubeconfigs; of what two say, the first's counts.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_by(
+        files: &[PathBuf],
+        context: Option<&str>,
+        namespace: &str,
+    ) -> Result<Self, ClusterError> {
+        let mut config = match read(files)? {
+            Some(kubeconfig) => chosen(kubeconfig, context).await?,
+            None if std::env::var_os(IN_POD).is_some() && context.is_none() => Config::incluster()
+                .map_err(|error| ClusterError::BadKubeconfig { why: refusal::chain(&error) })?,
+            None => return Err(ClusterError::NoKubeconfig { looked: shown(files) }),
+        };
+        config.connect_timeout = Some(CONNECT);
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let client = Client::try_from(config).map_err(|error| match error {
+            kube::Error::Auth(_) => refusal::read(&server, namespace, "log in", error),
+            other => ClusterError::BadKubeconfig { why: refusal::chain(&other) },
+        })?;
+        let cluster = Self { client, server, namespace: namespace.to_owned() };
+        cluster.answer("tell its version", cluster.client.apiserver_version()).await?;
+        Ok(cluster)
+    }
+}
+
+/// Where kubeconfigs are.
+fn files() -> Vec<PathBuf> {
+    let named = std::env::var_os("KUBECONFIG").filter(|named| !named.is_empty());
+    let usual = || std::env::home_dir().map(|home| home.join(".kube/config"));
+    match named {
+        Some(named) => std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect(),
+        None => usual().into_iter().collect(),
+    }
+}
+
+fn shown(files: &[PathBuf]) -> String {
+    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    if files.is_empty() { "no file at all".to_owned() } else { files.join(", ") }
+}
+
+/// All that the files say; none of them there is nothing. As with kubectl, some may be missing.
+fn read(files: &[PathBuf]) -> Result<Option<Kubeconfig>, ClusterError> {
+    let mut whole: Option<Kubeconfig> = None;
+    for path in files.iter().filter(|path| path.exists()) {
+        let bad = |error| ClusterError::BadKubeconfig { why: told(path, &error) };
+        let one = Kubeconfig::read_from(path).map_err(bad)?;
+        whole = Some(match whole {
+            None => one,
+            Some(before) => before.merge(one).map_err(bad)?,
+        });
+    }
+    Ok(whole.filter(|whole| !(whole.contexts.is_empty() && whole.clusters.is_empty())))
+}
+
+/// What is the matter with a file: the first line only, as parsers go on to quote it, tokens and all.
+fn told(path: &Path, error: &(dyn std::error::Error + 'static)) -> String {
+    let why = refusal::chain(error);
+    format!("{}: {}", path.display(), why.lines().next().unwrap_or_default())
+}
+
+async fn chosen(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Config, ClusterError> {
+    let mut known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    known.sort();
+    let current = kubeconfig.current_context.clone().filter(|current| !current.is_empty());
+    let Some(context) = context.map(str::to_owned).or(current) else {
+        return Err(ClusterError::NoContext { known });
+    };
+    if !known.contains(&context) {
+        return Err(ClusterError::UnknownContext { context, known });
+    }
+    let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| ClusterError::BadKubeconfig {
+        why: format!("context {context}: {}", refusal::chain(&error)),
+    })
+}

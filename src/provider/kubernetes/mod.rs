@@ -1,0 +1,94 @@
+//! A Kubernetes cluster: the objects of apps, and what becomes of them.
+//!
+//! Here: the cluster as the others use it. Elsewhere: the way in (`connect`), what its refusals mean
+//! (`refusal`), what objects an app is (`objects`), putting and removing them (`apply`), how those
+//! that are there differ (`drift`), waiting until an app runs (`rollout`) and why it does not
+//! (`reasons`), what pods write (`logs`).
+//! Invariants: what is changed carries this project's and this stage's labels, or was adopted on
+//! purpose; every call ends in time, but for a log that is followed.
+
+pub mod apply;
+mod connect;
+pub mod drift;
+pub mod logs;
+pub mod objects;
+pub mod reasons;
+mod refusal;
+pub mod rollout;
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::NamespaceResourceScope;
+use serde::de::DeserializeOwned;
+
+use objects::Kind;
+pub use refusal::ClusterError;
+
+/// How long a call may go without an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster that answered, and the namespace that is worked in.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    /// The URL of its apiserver.
+    pub server: String,
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// The objects of a kind whose fields are looked at by name.
+    fn of(&self, kind: Kind) -> Api<DynamicObject> {
+        let resource = ApiResource {
+            group: kind.group().to_owned(),
+            version: "v1".to_owned(),
+            api_version: kind.api_version().to_owned(),
+            kind: kind.as_str().to_owned(),
+            plural: kind.plural().to_owned(),
+        };
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// The objects of a type.
+    fn typed<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The objects of a type that are asked for.
+    async fn list<K>(&self, params: ListParams) -> Result<Vec<K>, ClusterError>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let doing = format!("list {}", K::plural(&()));
+        let found = self.answer(&doing, self.typed::<K>().list(&params)).await?;
+        Ok(found.items)
+    }
+
+    /// The answer to a call, or what is the matter; `doing` is such as `list services`.
+    async fn answer<T>(
+        &self,
+        doing: &str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
+        match tokio::time::timeout(PATIENCE, call).await {
+            Ok(answer) => answer.map_err(|error| self.refusal(doing, error)),
+            Err(_) => Err(ClusterError::Unreachable {
+                server: self.server.clone(),
+                why: format!("asked to {doing}, it said nothing for {} s", PATIENCE.as_secs()),
+            }),
+        }
+    }
+
+    fn refusal(&self, doing: &str, error: kube::Error) -> ClusterError {
+        refusal::read(&self.server, &self.namespace, doing, error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

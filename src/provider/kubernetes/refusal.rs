@@ -1,0 +1,213 @@
+//! What a cluster's refusals mean, and how each is mended.
+
+use std::error::Error;
+
+use kube::core::Status;
+
+use super::objects::Address;
+
+/// The manager that norn applies as. Norn before server-side apply updated under the same name.
+pub const MANAGER: &str = "norn";
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    #[error(
+        "there is no kubeconfig (looked at {looked}): name one with KUBECONFIG, or put it at ~/.kube/config"
+    )]
+    NoKubeconfig { looked: String },
+    #[error("the kubeconfig cannot be used: {why}")]
+    BadKubeconfig { why: String },
+    #[error(
+        "the kubeconfig has no current context: name one with `kubernetes.context` (there {})",
+        listed(known)
+    )]
+    NoContext { known: Vec<String> },
+    #[error(
+        "the kubeconfig has no context `{context}` (there {}): correct `kubernetes.context`",
+        listed(known)
+    )]
+    UnknownContext { context: String, known: Vec<String> },
+    #[error(
+        "the cluster at {server} does not answer: {why}; look whether it runs and this machine reaches it"
+    )]
+    Unreachable { server: String, why: String },
+    #[error(
+        "the certificate of {server} is not trusted: {why}; put its authority into the kubeconfig's `certificate-authority-data`"
+    )]
+    Untrusted { server: String, why: String },
+    #[error(
+        "the cluster at {server} does not take the login of the kubeconfig: {why}; renew its token or certificate"
+    )]
+    Login { server: String, why: String },
+    /// `resource` is such as `deployments.apps`.
+    #[error(
+        "{} may not {verb} {resource} in the namespace {namespace}: let an administrator run `kubectl create role norn --namespace {namespace} --verb {verb} --resource {resource}` and bind it with `kubectl create rolebinding`",
+        quoted(user)
+    )]
+    Forbidden { user: String, verb: String, resource: String, namespace: String },
+    #[error(
+        "the cluster could not {doing}: a rule of the cluster forbids it: {why}; change the app or the rule"
+    )]
+    Admission { doing: String, why: String },
+    #[error(
+        "the cluster could not {doing}: the quota of the namespace {namespace} is used up: {why}; ask for less, or have the quota raised"
+    )]
+    Quota { doing: String, namespace: String, why: String },
+    /// Managers and their fields.
+    #[error(
+        "the cluster could not {doing}: others have set fields that norn sets, too: {}; take them out there, or adopt the object with `norn plan --adopt`",
+        told(claims)
+    )]
+    Conflict { doing: String, claims: Vec<(String, String)> },
+    #[error(
+        "the cluster could not {doing}: {field} cannot be changed once it is there ({why}); the object has to be replaced"
+    )]
+    Immutable { doing: String, field: String, why: String },
+    #[error(
+        "there is no namespace {namespace} at {server}: `kubectl create namespace {namespace}`, or correct `kubernetes.namespace`"
+    )]
+    NoNamespace { server: String, namespace: String },
+    /// `whose` is such as `project shop, stage prod`.
+    #[error(
+        "{object} in the namespace {namespace} is not of this project and stage ({whose}): rename the app, take another namespace, or make it norn's with `norn plan --adopt {object}`"
+    )]
+    Foreign { object: Address, namespace: String, whose: String },
+    #[error("the cluster could not {doing}: {why}")]
+    Refused { doing: String, why: String },
+}
+
+/// An error with all that caused it, each said once: the outer ones only say that there was one.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = inner.source();
+    }
+    text
+}
+
+/// What an error means that came when the cluster was asked to do something.
+pub(super) fn read(server: &str, namespace: &str, doing: &str, error: kube::Error) -> ClusterError {
+    let server = server.to_owned();
+    match error {
+        kube::Error::Api(status) => answer(&server, namespace, doing, &status),
+        kube::Error::Auth(error) => ClusterError::Login { server, why: login(&error) },
+        other => {
+            let why = chain(&other);
+            // An exec plugin that fails while a token is renewed comes as a failed service.
+            if let Some(error) = found::<kube::client::AuthError>(&other) {
+                return ClusterError::Login { server, why: login(error) };
+            }
+            // Rustls has a kind for it, but hyper hands it on as text.
+            if why.contains("invalid peer certificate") || why.contains("UnknownIssuer") {
+                return ClusterError::Untrusted { server, why };
+            }
+            match other {
+                kube::Error::HyperError(_)
+                | kube::Error::Service(_)
+                | kube::Error::ReadEvents(_)
+                | kube::Error::HttpError(_) => ClusterError::Unreachable { server, why },
+                _ => ClusterError::Refused { doing: doing.to_owned(), why },
+            }
+        }
+    }
+}
+
+/// What an exec plugin said, without what it gave: that may be a token.
+fn login(error: &kube::client::AuthError) -> String {
+    match error {
+        kube::client::AuthError::AuthExecRun { cmd, out } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            format!("`{cmd}` failed ({}): {}", out.status, said.trim())
+        }
+        other => chain(other),
+    }
+}
+
+fn found<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut error = Some(error);
+    while let Some(one) = error {
+        if let Some(wanted) = one.downcast_ref::<E>() {
+            return Some(wanted);
+        }
+        error = one.source();
+    }
+    None
+}
+
+fn answer(server: &str, namespace: &str, doing: &str, status: &Status) -> ClusterError {
+    let (server, doing) = (server.to_owned(), doing.to_owned());
+    let why = status.message.trim().to_owned();
+    let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
+    if status.code == 401 {
+        return ClusterError::Login { server, why };
+    }
+    if why.contains("exceeded quota: ") || why.contains("failed quota: ") {
+        return ClusterError::Quota { doing, namespace: namespace.to_owned(), why };
+    }
+    if let Some((_, after)) = why.split_once(" cannot ").filter(|_| status.code == 403)
+        && let Some(verb) = after.split(' ').next()
+        && let Some(resource) = between(after, "resource \"", "\"")
+    {
+        let group = between(after, "API group \"", "\"").filter(|group| !group.is_empty());
+        let resource = group.map_or_else(|| resource.to_owned(), |group| format!("{resource}.{group}"));
+        let user = between(&why, "User \"", "\"").unwrap_or("this user").to_owned();
+        return ClusterError::Forbidden {
+            user,
+            verb: verb.to_owned(),
+            resource,
+            namespace: namespace.to_owned(),
+        };
+    }
+    let claims: Vec<(String, String)> = causes
+        .iter()
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| {
+            let manager = between(&cause.message, "conflict with \"", "\"").unwrap_or(&cause.message);
+            (manager.to_owned(), cause.field.clone())
+        })
+        .collect();
+    if !claims.is_empty() {
+        return ClusterError::Conflict { doing, claims };
+    }
+    if status.code == 404 && why.starts_with("namespaces ") {
+        return ClusterError::NoNamespace { server, namespace: namespace.to_owned() };
+    }
+    let fixed =
+        ["is immutable", "may not change once set", "immutable after creation", "field can not be less"];
+    if let Some(cause) = causes.iter().find(|cause| fixed.iter().any(|word| cause.message.contains(word))) {
+        let (field, why) = (cause.field.clone(), cause.message.clone());
+        return ClusterError::Immutable { doing, field, why };
+    }
+    let rules = ["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "is forbidden: "];
+    if rules.iter().any(|rule| why.contains(rule)) {
+        return ClusterError::Admission { doing, why };
+    }
+    ClusterError::Refused { doing, why }
+}
+
+/// What stands between two words, if both are there.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    text.split_once(before)?.1.split_once(after).map(|(inside, _)| inside)
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one}"),
+        all => format!("are {}", all.join(", ")),
+    }
+}
+
+fn quoted(user: &str) -> String {
+    if user == "this user" { user.to_owned() } else { format!("the user `{user}`") }
+}
+
+fn told(claims: &[(String, String)]) -> String {
+    let each = claims.iter().map(|(manager, field)| format!("{manager} {}", field.trim_start_matches('.')));
+    each.collect::<Vec<_>>().join(", ")
+}
