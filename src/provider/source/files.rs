@@ -160,7 +160,10 @@ impl DockerIgnore {
     /// the list to take away.
     fn excludes(&self, name: &Path) -> bool {
         let file = name.file_name().unwrap_or_default().as_encoded_bytes();
-        if file.starts_with(b"Dockerfile") || file.ends_with(b".Dockerfile") || file.ends_with(b".dockerignore") {
+        if file.starts_with(b"Dockerfile")
+            || file.ends_with(b".Dockerfile")
+            || file.ends_with(b".dockerignore")
+        {
             return false;
         }
         let last = self.patterns.iter().rev().find(|(pattern, _)| {

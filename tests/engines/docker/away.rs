@@ -26,9 +26,15 @@ fn an_engine_that_cannot_be_used_is_told_with_what_mends_it() {
         assert_eq!(shop.open_in_journal(), 0);
         assert_eq!(shop.rows().last().expect("a row").status, "failed");
     };
-    says("unix:///nowhere/docker.sock", &["there is no Docker engine at unix:///nowhere/docker.sock: start it, or name another"]);
+    says(
+        "unix:///nowhere/docker.sock",
+        &["there is no Docker engine at unix:///nowhere/docker.sock: start it, or name another"],
+    );
     says("tcp://10.77.0.1:2375", &["the Docker engine at tcp://10.77.0.1:2375 is not on this machine"]);
-    says("docker.sock", &["`docker.sock` is no address of a Docker engine: write unix:///path/to/docker.sock"]);
+    says(
+        "docker.sock",
+        &["`docker.sock` is no address of a Docker engine: write unix:///path/to/docker.sock"],
+    );
     shop.sandbox.env.insert("DOCKER_HOST".into(), engine.host().into());
     shop.ok("apply --yes");
     shop.sandbox.env.insert("DOCKER_HOST".into(), "unix:///nowhere/docker.sock".into());
@@ -55,13 +61,20 @@ fn a_user_whom_the_engine_does_not_know_is_told_so() {
     let norn = shop.path("norn");
     std::fs::copy(&shop.norn, &norn).expect("it is copied");
     let mut command = shop.command("apply --yes");
-    let environment: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+    let environment: Vec<_> =
+        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
     command = std::process::Command::new(norn);
     command.args(["apply", "--yes"]).current_dir(shop.dir.path()).env_clear().uid(nobody).gid(nobody);
     command.envs(environment.into_iter().filter_map(|(name, value)| Some((name, value?))));
     let output = command.output().expect("norn starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    has(&said, &["this user may not use the Docker engine at unix://", "add it to the group `docker`, then log in again"]);
+    has(
+        &said,
+        &[
+            "this user may not use the Docker engine at unix://",
+            "add it to the group `docker`, then log in again",
+        ],
+    );
     assert_eq!(output.status.code(), Some(3), "{said}");
 }
 

@@ -48,7 +48,15 @@ fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
 
     shop.write("web/Dockerfile", "FROM norn-base:1\nRUN echo first words; echo last words; exit 3\n");
     let ran = shop.apply_fails(1, 1);
-    has(&ran.err, &["the Docker engine could not build the image", "last words", "exit code: 3", "the whole output is in "]);
+    has(
+        &ran.err,
+        &[
+            "the Docker engine could not build the image",
+            "last words",
+            "exit code: 3",
+            "the whole output is in ",
+        ],
+    );
     shop.write("web/Dockerfile", "FORM norn-base:1\n");
     has(&shop.apply_fails(1, 1).err, &["could not build the image", "unknown instruction: FORM"]);
     shop.write("web/Dockerfile", "FROM 127.0.0.1:1/nothing:1\n");
@@ -58,9 +66,15 @@ fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
     shop.web(port, "env: {VERSION: v2}\nbuild: {dockerfile: Other}");
     has(&shop.apply_fails(1, 1).err, &["there is no Dockerfile at Other: name it with `build.dockerfile`"]);
     shop.web(port, "env: {VERSION: v2}\nbuild: {context: nowhere}");
-    has(&shop.apply_fails(1, 1).err, &["there is no folder ", "nowhere", "name the build's folder with `build.context`"]);
+    has(
+        &shop.apply_fails(1, 1).err,
+        &["there is no folder ", "nowhere", "name the build's folder with `build.context`"],
+    );
 
-    shop.web(port, "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}, test: 'echo $VERSION does not pass; exit 7'}");
+    shop.web(
+        port,
+        "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}, test: 'echo $VERSION does not pass; exit 7'}",
+    );
     has(&shop.apply_fails(1, 1).err, &["v2 does not pass", "7"]);
     shop.web(port, "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}}\nmigrations: {command: 'echo no such table >&2; exit 9'}");
     has(&shop.apply_fails(1, 1).err, &["no such table", "9"]);
@@ -97,7 +111,6 @@ fn an_interrupt_ends_a_test_and_a_build() {
     interrupted(&shop, norn);
     until("the build has ended", || !runs(&nap));
     assert_eq!(get(port, "/").expect("it serves"), "v1 grey one");
-    // The image whose test was cancelled was kept for a next attempt, which came to be another.
     shop.write("web/Dockerfile", super::DOCKERFILE);
     shop.ok("apply --yes");
     assert_eq!(get(port, "/").expect("it serves"), "v2 grey two");
@@ -124,7 +137,7 @@ fn interrupted(shop: &Shop<'_>, mut norn: Child) {
     norn.stderr.take().expect("it is piped").read_to_string(&mut said).expect("it is text");
     assert_eq!(code, Some(130), "{said}");
     has(&said, &["cancelled"]);
-    until("its container is gone", || shop.containers().len() == 1);
+    shop.comes_to(1, 1);
     assert_eq!(shop.open_in_journal(), 0);
 }
 

@@ -54,11 +54,27 @@ fn a_large_folder_needs_little_memory() {
 fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
     let Some(engine) = Engine::shared(WHAT) else { return };
     let shop = Shop::new(engine);
-    let dockerfile = "FROM norn-base:1\nCOPY . /sent\nCMD [\"sh\", \"-c\", \"cd /sent; find . | sort; sleep 600\"]\n";
+    let dockerfile =
+        "FROM norn-base:1\nCOPY . /sent\nCMD [\"sh\", \"-c\", \"cd /sent; find . | sort; sleep 600\"]\n";
     shop.write("web/Dockerfile", dockerfile);
     for file in [
-        "README.md", "a.md", "docs/a.md", "docs/keep.md", "docs/deep/b.md", "target/x/y", "x/target/z", "src/main.rs",
-        ".github/config", "b#c", "space here", "[odd]", "temp1", "tempA", "x/temp1", "empty/.keep", "!bang",
+        "README.md",
+        "a.md",
+        "docs/a.md",
+        "docs/keep.md",
+        "docs/deep/b.md",
+        "target/x/y",
+        "x/target/z",
+        "src/main.rs",
+        ".github/config",
+        "b#c",
+        "space here",
+        "[odd]",
+        "temp1",
+        "tempA",
+        "x/temp1",
+        "empty/.keep",
+        "!bang",
     ] {
         shop.write(&format!("web/{file}"), file);
     }
@@ -70,21 +86,16 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
     shop.apps("  web: {role: worker, path: ./web, replicas: 0}\n");
     let lists = [
         "",
-        "*.md\n!README.md\n",
         "**/*.md\n!docs/keep.md\n",
-        "/target/\n# x/target\n  docs  \n",
+        "/target/\n# x/target\n  docs  \n.\n/\n",
         "*\n!src\n!a.md\n",
         "**\n!docs/deep/*.md\n",
         "temp?\n*/temp*\nbare\n",
-        "./docs\n!docs/deep\ndocs/deep/../keep.md\n",
         "**/target\nDockerfile\n.dockerignore\nlink\n",
         "\\!bang\n\\[odd\\]\nspace here\nb#c\n",
         "temp[0-9]\n!  temp1\n",
         "docs/*\n!docs/deep\n!.github\n.github/\n",
-        "*/\n",
-        ".\n",
-        "/\n",
-        "foo/../a.md\n**/deep/**\n",
+        "./foo/../a.md\n**/deep/**\n",
     ];
     let mut differ = String::new();
     for list in lists {
@@ -94,14 +105,21 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
         engine.ok(&format!("build --quiet --tag {tag} {folder}"));
         let list_of = |image: &str| -> BTreeSet<String> {
             let mut run = engine.command(&format!("run --rm {image} sh -c"));
-            let output = run.arg("cd /sent; find . ! -type d ! -name Dockerfile ! -name .dockerignore").output().expect("docker runs");
+            let output = run
+                .arg("cd /sent; find . ! -type d ! -name Dockerfile ! -name .dockerignore")
+                .output()
+                .expect("docker runs");
             String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
         };
         let theirs = list_of(&tag);
         let ours = norn_sends(engine, &shop);
         let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
         if ours != theirs {
-            differ += &format!("{list:?}: norn alone {:?}, docker alone {:?}\n", only(&ours, &theirs), only(&theirs, &ours));
+            differ += &format!(
+                "{list:?}: norn alone {:?}, docker alone {:?}\n",
+                only(&ours, &theirs),
+                only(&theirs, &ours)
+            );
         }
         engine.ok(&format!("image rm --force {tag}"));
     }
@@ -117,7 +135,10 @@ fn norn_sends(engine: &Engine, shop: &Shop<'_>) -> BTreeSet<String> {
     }
     let newest = shop.rows().pop().expect("a deployment").tag;
     let mut run = engine.command(&format!("run --rm {}/{newest} sh -c", shop.project));
-    let output = run.arg("cd /sent; find . ! -type d ! -name Dockerfile ! -name .dockerignore").output().expect("docker runs");
+    let output = run
+        .arg("cd /sent; find . ! -type d ! -name Dockerfile ! -name .dockerignore")
+        .output()
+        .expect("docker runs");
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 

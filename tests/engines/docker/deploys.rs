@@ -91,9 +91,13 @@ fn deploys_under_load_lose_no_request() {
             })
         });
         // Another environment, other arguments, other code, in this order; then all at once.
-        for (version, colour, release) in
-            [("v2", "red", "one"), ("v2", "blue", "one"), ("v2", "blue", "two"), ("v3", "green", "three"), ("v4", "red", "one")]
-        {
+        for (version, colour, release) in [
+            ("v2", "red", "one"),
+            ("v2", "blue", "one"),
+            ("v2", "blue", "two"),
+            ("v3", "green", "three"),
+            ("v4", "red", "one"),
+        ] {
             spec(version, colour);
             shop.write("web/release", release);
             shop.ok("apply --yes");

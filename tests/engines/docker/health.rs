@@ -14,7 +14,8 @@ fn an_app_that_listens_late_is_waited_for_and_one_that_never_does_is_refused() {
     let shop = Shop::new(engine);
     let port = free_port();
     // docker takes connections at a published port whether anything listens behind it or not.
-    let late = "command: 'sleep 4; exec sh /serve'\nhealthcheck: {interval: 1s, startup: 30s}\nenv: {VERSION: v1}";
+    let late =
+        "command: 'sleep 4; exec sh /serve'\nhealthcheck: {interval: 1s, startup: 30s}\nenv: {VERSION: v1}";
     shop.web(port, late);
     let began = Instant::now();
     shop.ok("apply --yes");
@@ -62,7 +63,10 @@ fn an_app_that_answers_badly_ends_or_takes_too_much_is_told_with_its_last_words(
     shop.web(port, "env: {VERSION: v2}\ncommand: [no-such-program]");
     has(&shop.apply_fails(1, 1).err, &["no-such-program"]);
 
-    shop.web(port, "env: {VERSION: v2}\nresources: {memory: 16Mi}\ncommand: 'echo eats; exec tail /dev/zero'");
+    shop.web(
+        port,
+        "env: {VERSION: v2}\nresources: {memory: 16Mi}\ncommand: 'echo eats; exec tail /dev/zero'",
+    );
     has(&shop.apply_fails(1, 1).err, &["eats", "it was killed, as it used more than its memory of 16 MiB"]);
 
     assert_eq!(get(port, "/").expect("the old one serves"), "v1 grey one");
