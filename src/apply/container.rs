@@ -28,8 +28,9 @@ use crate::spec::name::AppName;
 
 /// The file of a release's folder that names its image.
 const FILE: &str = "image";
-/// How long a replica may take to end after SIGTERM; its supervisor waits a little longer.
-const REPLICA: Duration = Duration::from_secs(8);
+/// How long a replica may take to end after SIGTERM. Its supervisor waits 10 s, of which a busy engine
+/// needs some to end and remove the container: a holder that is killed first leaves it behind.
+const REPLICA: Duration = Duration::from_secs(5);
 /// How long a test or a migration may take to end when it is cancelled; its guard waits longer.
 const ONE_OFF: Duration = Duration::from_secs(4);
 

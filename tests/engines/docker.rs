@@ -2,6 +2,7 @@
 
 mod away;
 mod checks;
+mod classic;
 mod context;
 mod crash;
 mod deploys;
@@ -137,7 +138,9 @@ impl<'a> Shop<'a> {
         until(&format!("{containers} containers are left, not {:?}", self.containers()), || {
             self.containers().len() == containers
         });
-        assert_eq!(self.images().len(), images, "{:?}", self.images());
+        until(&format!("{images} images are left, not {:?}", self.images()), || {
+            self.images().len() == images
+        });
     }
 }
 

@@ -19,8 +19,8 @@ use super::protocol::{Probe, Roll};
 const BODY: usize = 512;
 
 /// How long a connection has to stay open. An engine takes connections for a container whose network is
-/// still coming up, and drops them when it learns, a second later, that nothing listens there.
-const KEPT: Duration = Duration::from_millis(1500);
+/// still coming up; that nothing listens there it learns within the 3 s in which addresses are looked for.
+const KEPT: Duration = Duration::from_millis(3500);
 
 /// The client for probes.
 ///
