@@ -8,9 +8,9 @@ mod docker;
 #[path = "../support/engine.rs"]
 mod engine;
 mod images;
+mod kubernetes;
 #[path = "../support/load.rs"]
 mod load;
-mod kubernetes;
 mod pods;
 #[path = "../support/registry.rs"]
 mod registry;
