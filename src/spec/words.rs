@@ -57,8 +57,7 @@ const MIGRATION: &str = "it is `migrations.command` here";
 const EXTERNAL: &str = "it is called `hosts.external` here";
 const RESTART: &str = "norn restarts what crashes by itself: take it out";
 const NO_LIMITS: &str = "what a replica may use is `resources: {cpu: 500m, memory: 256Mi}`";
-const NO_IMAGE: &str =
-    "norn pulls no images yet: it builds one of the code in `path` or `repo`, by `build.dockerfile`";
+const NO_IMAGE: &str = "an image that is pulled is the app's `image`";
 const AS_USER: &str = "apps run as the user who runs norn: take it out";
 const COMMENT: &str = "norn keeps no notes on it: write it as a comment behind `#`";
 const NETWORK: &str = "apps on one machine reach each other as ${apps.NAME.url}: take it out";
