@@ -154,7 +154,6 @@ const APP: Words = &[
     ("hooks", "what runs before a release goes live is `migrations.command`"),
     ("httpport", "it is called `port` here"),
     ("httpservice", "clients reach a webserver at `port`"),
-    ("image", NO_IMAGE),
     ("infrastructure", "what an app uses is its `services`"),
     ("ingress", EXTERNAL),
     ("instances", REPLICAS),

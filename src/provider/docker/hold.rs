@@ -18,7 +18,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -67,13 +67,15 @@ impl Hold {
 
     /// Makes the container and lives as long as it does; returns its exit code.
     pub async fn run(&self) -> Result<i32, EngineError> {
+        // Before there is a container that nobody else would end.
+        let mut ending = Ending::listen()?;
         let engine = Engine::connect(&self.engine).await?;
         let whose =
             |name: &str| ["project", "stage", "app"].iter().any(|part| name == format!("dev.norn.{part}"));
         let labels = self.labels.iter().filter(|(name, _)| whose(name));
         engine.sweep(&Labels(labels.map(|(name, value)| (name.clone(), value.clone())).collect())).await?;
         let container = self.create(&engine).await?;
-        let held = self.hold(&engine, &container).await;
+        let held = self.hold(&engine, &container, &mut ending).await;
         let removed = engine.remove(&container).await;
         let code = held?;
         removed?;
@@ -139,12 +141,7 @@ impl Hold {
     }
 
     /// Starts the container and stays until it has ended.
-    async fn hold(&self, engine: &Engine, container: &str) -> Result<i32, EngineError> {
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return Err(EngineError::Refused { doing: "start a container".into(), why: "no signals".into() });
-        };
+    async fn hold(&self, engine: &Engine, container: &str, ending: &mut Ending) -> Result<i32, EngineError> {
         let stream = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
         let attached = engine.docker.attach_container(container, Some(stream)).await;
         let attached = attached.map_err(|error| engine.failed("listen to a container", &error))?;
@@ -153,8 +150,7 @@ impl Hold {
         started.map_err(|error| engine.failed("start a container", &error))?;
         let ended = tokio::select! {
             ended = wait(engine, container) => ended,
-            _ = terminate.recv() => self.end(engine, container).await,
-            _ = interrupt.recv() => self.end(engine, container).await,
+            () = ending.told() => self.end(engine, container).await,
         };
         // What it said last is on its way.
         let _ = timeout(Duration::from_secs(1), passing).await;
@@ -173,6 +169,32 @@ impl Hold {
         }
         kill(engine, container, "SIGKILL").await;
         Ok(timeout(self.grace, wait(engine, container)).await.unwrap_or(Ok(KILLED)).unwrap_or(KILLED))
+    }
+}
+
+/// The signals that end a holder, and its container with it.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn listen() -> Result<Self, EngineError> {
+        let listen = |kind| {
+            let why = |error: std::io::Error| EngineError::Refused {
+                doing: "hold a container".into(),
+                why: format!("no signals can be listened to: {error}"),
+            };
+            signal(kind).map_err(why)
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

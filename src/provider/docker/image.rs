@@ -1,6 +1,7 @@
 //! Images: built from code, named, looked up.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bollard::body_try_stream;
 use bollard::errors::Error;
@@ -14,6 +15,9 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::{Engine, EngineError, Labels};
+
+/// How long it may take until the engine has what it builds from.
+const CONTEXT: Duration = Duration::from_secs(3600);
 
 /// What an image is made of, and how.
 #[derive(Debug)]
@@ -48,8 +52,10 @@ impl Engine {
             options = options.version(BuilderVersion::BuilderBuildKit).session(&Uuid::new_v4().to_string());
         }
         let failed = |error: &Error| self.failed("build the image", error);
+        // The classic builder says nothing until it has the whole context.
+        let docker = self.docker.clone().with_timeout(CONTEXT);
         let mut said =
-            self.docker.build_image(options.build(), None, Some(body_try_stream(recipe.context.archive())));
+            docker.build_image(options.build(), None, Some(body_try_stream(recipe.context.archive())));
         let (mut id, mut lines) = (None, Lines::default());
         while let Some(info) = said.next().await {
             let info = info.map_err(|error| {
