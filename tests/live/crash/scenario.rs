@@ -123,7 +123,7 @@ pub fn write(sandbox: &Sandbox, apps: &[App], port: u16) {
                      healthcheck: {{path: /, interval: 30ms, startup: 20s}}\n    build:\n      \
                      command: 'mkdir -p kept; echo built >> kept/log; cp code built'\n      \
                      test: test -f built\n      cache: [kept]\n    \
-                     migrations: {{command: 'cat code >> {migrated}; echo >> {migrated}'}}\n"
+                     migrations: {{command: 'echo $(cat code) >> {migrated}'}}\n"
                 )
             }
             Role::Worker | Role::Cloned => {
