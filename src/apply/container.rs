@@ -95,7 +95,6 @@ impl World {
             port: None,
             memory: definition.resources.memory,
             cpu: definition.resources.cpu,
-            mounts: BTreeMap::new(),
             grace: REPLICA,
         }
     }

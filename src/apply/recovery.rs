@@ -73,7 +73,7 @@ pub fn settle(
             });
         }
     }
-    for (app, host) in hosts(snapshot) {
+    for (app, host) in meant(snapshot) {
         if let Some(Running::Elsewhere { .. }) = running.get(&app)
             && let Some((address, record)) = elsewhere(snapshot, &app, host)
         {
@@ -103,6 +103,11 @@ pub fn hosts(snapshot: &Snapshot) -> BTreeMap<AppName, Host> {
         let host = is_forge.then(|| Host::deserialize(&record.body["host"]))?.ok()?;
         Some((address.name.clone(), host))
     };
+    snapshot.resources.iter().filter_map(forged).chain(meant(snapshot)).collect()
+}
+
+/// Where runs that did not end may have put apps live.
+fn meant(snapshot: &Snapshot) -> BTreeMap<AppName, Host> {
     let meant = |operation: &Journaled| {
         let puts_live = |step: &PendingStep| {
             let steps = [Step::CreateDeployment, Step::Deploy].map(Step::as_str);
@@ -112,8 +117,7 @@ pub fn hosts(snapshot: &Snapshot) -> BTreeMap<AppName, Host> {
         let host = Host::deserialize(&operation.intent["forge"]["host"]).ok()?;
         Some((operation.address.name.clone(), host))
     };
-    let forged = snapshot.resources.iter().filter_map(forged);
-    forged.chain(snapshot.operations.iter().filter_map(meant)).collect()
+    snapshot.operations.iter().filter_map(meant).collect()
 }
 
 /// The record of an app that a dead run may have put live where it cannot be seen from here.

@@ -191,19 +191,20 @@ async fn releases(
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     for release in records.filter_map(|(_, record)| record.read::<DeployV1>()) {
         let dir = project.folders.stage.join(&release.folder);
-        let whole = match container::image(&dir) {
-            Ok(image) if release.is_image() => {
-                let failure = |error: EngineError| Failure::new(error.to_string());
-                let engine = match &engine {
-                    Some(engine) => engine,
-                    None => {
-                        let host = docker::host(desired.docker.as_deref());
-                        engine.insert(Engine::connect(&host).await.map_err(failure)?)
-                    }
-                };
-                engine.has(&image).await.map_err(failure)?
-            }
-            Ok(_) | Err(_) => !release.is_image() && dir.is_dir(),
+        let whole = if !release.is_image() {
+            dir.is_dir()
+        } else if let Ok(image) = container::image(&dir) {
+            let failure = |error: EngineError| Failure::new(error.to_string());
+            let engine = match &engine {
+                Some(engine) => engine,
+                None => {
+                    let host = docker::host(desired.docker.as_deref());
+                    engine.insert(Engine::connect(&host).await.map_err(failure)?)
+                }
+            };
+            engine.has(&image).await.map_err(failure)?
+        } else {
+            false
         };
         if whole {
             there.insert(release.tag);

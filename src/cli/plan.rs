@@ -172,6 +172,9 @@ fn check_selection(desired: &Desired, stored: &Snapshot, selection: &Selection) 
 
 /// Another machine that no app was put live on is a slip, and this one is not lost.
 fn check_lost(stored: &Snapshot, lost: &[String]) -> Result<(), Failure> {
+    if lost.is_empty() {
+        return Ok(());
+    }
     let (here, others): (Vec<Host>, Vec<Host>) =
         recovery::hosts(stored).into_values().partition(|host| host.machine == machine::id());
     let others: BTreeSet<String> = others.iter().map(|host| visible(&host.name)).collect();

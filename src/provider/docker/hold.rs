@@ -52,8 +52,6 @@ pub struct Hold {
     pub memory: Option<u64>,
     /// In thousandths of a processor.
     pub cpu: Option<u64>,
-    /// Folders of this machine and where it sees them.
-    pub mounts: BTreeMap<String, String>,
     /// How long it may take to end after SIGTERM.
     pub grace: Duration,
 }
@@ -86,7 +84,7 @@ impl Hold {
         let holder = machine::own_identity().ok().and_then(|own| serde_json::to_string(&own).ok());
         let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
         labels.insert(HOLDER.to_owned(), holder.unwrap_or_default());
-        labels.extend(std::env::var(REPLICA).ok().map(|index| ("dev.norn.replica".to_owned(), index)));
+        labels.extend(replica());
         let mut env: Vec<String> = self
             .env
             .iter()
@@ -123,7 +121,6 @@ impl Hold {
                 memory: limit(self.memory),
                 memory_swap: limit(self.memory),
                 nano_cpus: limit(self.cpu.map(|cpu| cpu.saturating_mul(1_000_000))),
-                binds: Some(self.mounts.iter().map(|(from, to)| format!("{from}:{to}")).collect()),
                 port_bindings: Some(published),
                 ..HostConfig::default()
             }),
@@ -220,7 +217,7 @@ impl Look {
         let doing = "run the health check";
         let refused = |why: &str| EngineError::Refused { doing: doing.into(), why: why.into() };
         let mut labels = self.labels.clone();
-        labels.extend(std::env::var(REPLICA).ok().map(|index| ("dev.norn.replica".to_owned(), index)));
+        labels.extend(replica());
         let options = ListContainersOptionsBuilder::new().filters(&Labels(labels).filter()).build();
         let found = engine.docker.list_containers(Some(options)).await;
         let found = found.map_err(|error| engine.failed(doing, &error))?;
@@ -263,6 +260,11 @@ impl Held {
             Held::Look(look) => look.run().await,
         }
     }
+}
+
+/// The label that tells a replica from the others of its app, as the environment says it.
+fn replica() -> Option<(String, String)> {
+    Some(("dev.norn.replica".to_owned(), std::env::var(REPLICA).ok()?))
 }
 
 fn command_line(text: String) -> Vec<String> {

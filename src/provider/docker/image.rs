@@ -97,7 +97,6 @@ impl Engine {
         let image = |summary: bollard::models::ImageSummary| Image {
             id: summary.id,
             names: summary.repo_tags.into_iter().filter(|name| name != "<none>:<none>").collect(),
-            labels: summary.labels.into_iter().collect(),
         };
         Ok(found.into_iter().map(image).collect())
     }
@@ -141,7 +140,6 @@ impl Engine {
 pub struct Image {
     pub id: String,
     pub names: Vec<String>,
-    pub labels: BTreeMap<String, String>,
 }
 
 /// Puts the fragments of a build's output together to lines, without the engine's colours.
