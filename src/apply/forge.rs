@@ -198,11 +198,12 @@ impl LiveRoll<'_> {
         let command = match (definition.runtime, &definition.command) {
             (Runtime::Process, Some(command)) => world::command(command),
             (Runtime::Process, None) => return Err(StepError::new("a process needs a command")),
+            (Runtime::Kubernetes, _) => unreachable!("such an app is left out"),
             (Runtime::Docker, _) => world.replica(self.app, definition, &dir, &step.id)?,
         };
         let look = |line: &str| world.look(self.app, &step.id, line);
         let held: Option<world::Held<'_>> = match definition.runtime {
-            Runtime::Process => None,
+            Runtime::Process | Runtime::Kubernetes => None,
             Runtime::Docker => Some(&look),
         };
         let key = step.id.clone();

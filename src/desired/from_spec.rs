@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{
-    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Login, Probe,
-    Resources, Role, Rollout, Runtime, Source, Untouched, Values, Why,
+    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Ingress,
+    Kubernetes, Login, Probe, Registry, Resources, Role, Rollout, Runtime, Source, Untouched, Values, Volume,
+    Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -16,7 +17,7 @@ use crate::spec::name::{AppName, StageName};
 use crate::spec::pending;
 use crate::spec::problem::Problem;
 use crate::spec::reference::Reference;
-use crate::spec::value::{EnvName, InnerPath, TimeSpan};
+use crate::spec::value::{EnvName, InnerPath, Label, TimeSpan};
 
 /// Makes of a resolved stage what should exist. `variable` gives norn's environment, for secrets.
 ///
@@ -75,15 +76,29 @@ pub fn from_spec(
         apps,
         untouched,
         values,
-        registry: project.registry.as_ref().and_then(|registry| {
-            let (username, password) = (registry.username.clone()?, registry.password.as_ref()?);
-            let host = registry.url.split_once("://").map_or(registry.url.as_str(), |(_, host)| host);
-            let registry = host.trim_end_matches('/').to_owned();
-            Some(Login { registry, username, password: Secret::new(password) })
-        }),
+        registry: project.registry.as_ref().map(registry),
+        kubernetes: kubernetes(project),
         docker: project.docker.as_ref().and_then(|engine| engine.host.clone()),
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
+}
+
+fn registry(written: &model::Registry) -> Registry {
+    let url = written.url.split_once("://").map_or(written.url.as_str(), |(_, host)| host);
+    let login = written.username.clone().zip(written.password.as_ref());
+    Registry {
+        url: url.trim_end_matches('/').to_owned(),
+        login: login.map(|(username, password)| Login { username, password: Secret::new(password) }),
+    }
+}
+
+fn kubernetes(project: &Project) -> Kubernetes {
+    let written = project.kubernetes.clone().unwrap_or_default();
+    Kubernetes {
+        context: written.context,
+        // As version 1.
+        namespace: written.namespace.map_or_else(|| "default".to_owned(), |name| name.to_string()),
+    }
 }
 
 /// The apps to which the references of each app lead, collected once for all.
@@ -219,14 +234,39 @@ impl AppReader<'_> {
                 cpu: resources.and_then(|limits| limits.cpu.as_ref()).map(|cpu| *cpu.value()),
                 memory: resources.and_then(|limits| limits.memory.as_ref()).map(|memory| *memory.value()),
             },
+            volumes: self.volumes(),
+            ingress: self.ingress().filter(|_| webserver),
         }
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        let (Some(written), Runtime::Kubernetes) = (&self.written.volumes, self.runtime()) else {
+            return Vec::new();
+        };
+        let class = self.project.kubernetes.as_ref().and_then(|cluster| cluster.storage_class.clone());
+        let volume = |(name, volume): (Label, model::UnnamedVolume)| Volume {
+            name: name.to_string(),
+            path: volume.mount_path.to_string(),
+            size: volume.size.as_ref().map(|size| *size.value()),
+            host_path: volume.host_path.as_ref().map(ToString::to_string),
+            class: class.as_ref().map(ToString::to_string),
+        };
+        written.by_name().into_iter().map(volume).collect()
+    }
+
+    /// How the world reaches the app, where the cluster has an ingress class.
+    fn ingress(&self) -> Option<Ingress> {
+        let class = self.project.kubernetes.as_ref()?.ingress_class.as_ref()?;
+        let host = self.written.hosts.as_ref()?.external.as_ref()?;
+        let ingress = Ingress { class: class.to_string(), host: host.to_string() };
+        (self.runtime() == Runtime::Kubernetes).then_some(ingress)
     }
 
     fn runtime(&self) -> Runtime {
         match pending::runtime(self.written, self.project) {
             model::Runtime::Process => Runtime::Process,
             model::Runtime::Docker => Runtime::Docker,
-            model::Runtime::Kubernetes => unreachable!("such an app is left out"),
+            model::Runtime::Kubernetes => Runtime::Kubernetes,
         }
     }
 
@@ -242,7 +282,7 @@ impl AppReader<'_> {
         };
         let (command, cache, image) = match self.runtime() {
             Runtime::Process => (written.command, written.cache, None),
-            Runtime::Docker => {
+            Runtime::Docker | Runtime::Kubernetes => {
                 let built = self.written.image.is_none();
                 (None, Vec::new(), built.then_some(image))
             }

@@ -38,19 +38,35 @@ pub struct Desired {
     pub sensitive: Vec<Secret>,
     /// The Docker engine; absent, `DOCKER_HOST` and the usual place say.
     pub docker: Option<String>,
-    /// Who opens the registry of the spec.
-    pub registry: Option<Login>,
+    /// The registry of the spec.
+    pub registry: Option<Registry>,
+    pub kubernetes: Kubernetes,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
+}
+
+/// Where images are pushed, and who opens it.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Host, port and perhaps a path, without a scheme.
+    pub url: String,
+    /// Absent, Docker's own configuration says.
+    pub login: Option<Login>,
 }
 
 /// Who opens a registry.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// Host, port and perhaps a path, without a scheme.
-    pub registry: String,
     pub username: String,
     pub password: Secret,
+}
+
+/// The cluster of the runtime kubernetes.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// Absent, the current one of the kubeconfig, or the cluster that norn runs in.
+    pub context: Option<String>,
+    pub namespace: String,
 }
 
 /// An app that stays as it is, under its name or a former one.
@@ -110,6 +126,44 @@ pub struct Definition {
     pub health: Health,
     #[serde(default, skip_serializing_if = "Resources::is_unlimited")]
     pub resources: Resources,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// How the world reaches it, on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Ingress>,
+}
+
+/// A folder that outlives a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    pub name: String,
+    /// Where the app sees it; absolute.
+    pub path: String,
+    /// In bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// A folder of the host instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_path: Option<String>,
+    /// The storage class, on Kubernetes; absent, the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+}
+
+impl Volume {
+    /// The environment variable that says where it is.
+    pub fn variable(&self) -> String {
+        format!("NORN_VOLUME_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+}
+
+/// An Ingress of a Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ingress {
+    pub class: String,
+    pub host: String,
 }
 
 /// What runs an app.
@@ -121,6 +175,8 @@ pub enum Runtime {
     Process,
     /// Containers of this machine, each held by a supervised process.
     Docker,
+    /// Pods of a cluster.
+    Kubernetes,
 }
 
 impl Runtime {
@@ -128,6 +184,7 @@ impl Runtime {
         match self {
             Runtime::Process => "process",
             Runtime::Docker => "docker",
+            Runtime::Kubernetes => "kubernetes",
         }
     }
 

@@ -1,12 +1,13 @@
 //! What differs between two definitions, field by field.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
-use crate::desired::{Command, Definition, EnvValue, Front, Probe, Role, Runtime};
+use crate::desired::{Command, Definition, EnvValue, Front, Ingress, Probe, Role, Runtime, Volume};
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -106,8 +107,20 @@ fn lines(from: &str, to: &str) -> Vec<String> {
 
 /// The fields of a definition by name; what is at its default is left out.
 fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMap<String, Shown> {
-    let Definition { role, runtime, command, env, secrets, port, front, replicas, health, resources } =
-        definition;
+    let Definition {
+        role,
+        runtime,
+        command,
+        env,
+        secrets,
+        port,
+        front,
+        replicas,
+        health,
+        resources,
+        volumes,
+        ingress,
+    } = definition;
     let mut out = BTreeMap::new();
     let mut plain = |name: &str, text: String| {
         out.insert(name.to_owned(), Shown::Plain(text));
@@ -134,6 +147,22 @@ fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMa
             Front::On(address) => plain("front.bind", address.to_string()),
             Front::Off => plain("front", "false".into()),
         }
+    }
+    for Volume { name, path, size, host_path, class } in volumes {
+        let mut said = path.clone();
+        if let Some(size) = size {
+            let _ = write!(said, ", {} MiB", size / (1 << 20));
+        }
+        if let Some(class) = class {
+            let _ = write!(said, ", class {class}");
+        }
+        if let Some(folder) = host_path {
+            let _ = write!(said, ", the host's {folder}");
+        }
+        plain(&format!("volumes.{name}"), said);
+    }
+    if let Some(Ingress { class, host }) = ingress {
+        plain("ingress", format!("{host}, class {class}"));
     }
     plain("replicas", replicas.to_string());
     plain(

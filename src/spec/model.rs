@@ -3,6 +3,7 @@
 //! Here: what may be written, as types; the JSON Schema and the checks of `shape` are made from
 //! them. Elsewhere: rules between fields (`check`), what is accepted but not done yet (`pending`).
 
+mod platform;
 mod services;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use platform::{DockerEngine, Kubernetes, PostgresServer, Registry, StateLocation};
 pub use services::{EventsService, KvService, PostgresService, Services, StorageService};
 
 use super::name::{AppName, ProjectName, StageName};
@@ -35,8 +37,10 @@ pub struct Project {
     pub default_stage: Option<StageName>,
     /// The Docker engine of the runtime docker.
     pub docker: Option<DockerEngine>,
-    /// The registry that images are pulled from, where it wants a login.
+    /// The registry that images are pushed to, and pulled from where it wants a login.
     pub registry: Option<Registry>,
+    /// The cluster of the runtime kubernetes.
+    pub kubernetes: Option<Kubernetes>,
     /// The PostgreSQL server of `services.postgres`, for norn's own snapshots.
     pub postgres: Option<PostgresServer>,
     /// Merged under every app, included ones too.
@@ -56,50 +60,6 @@ pub struct Project {
     #[serde(skip)]
     #[schemars(skip)]
     pub stage: StageRules,
-}
-
-/// Where norn keeps what it knows: a server, or a file.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StateLocation {
-    /// A PostgreSQL database, `postgres://user:password@host:port/database?sslmode=verify-full`; the
-    /// tables of a stage are in a schema of its name.
-    #[schemars(length(min = 1))]
-    pub url: Option<String>,
-    /// A SQLite file, relative to this file's folder or absolute.
-    #[schemars(length(min = 1))]
-    pub path: Option<String>,
-}
-
-/// A Docker engine.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DockerEngine {
-    /// Its socket. Default: `DOCKER_HOST`, else unix:///var/run/docker.sock.
-    #[schemars(length(min = 1))]
-    pub host: Option<String>,
-}
-
-/// A registry of images, and who opens it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Registry {
-    /// Host and port, perhaps with a path, such as `registry.example.com/shop`.
-    #[schemars(length(min = 1))]
-    pub url: String,
-    /// Who logs in. Default: as `docker login` left it.
-    pub username: Option<String>,
-    /// The password, or a token; best a reference such as `${REGISTRY_PASSWORD}`.
-    pub password: Option<String>,
-}
-
-/// A PostgreSQL server.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PostgresServer {
-    /// `postgres://user:password@host:port`; norn's alone, no app gets it.
-    #[schemars(length(min = 1))]
-    pub url: String,
 }
 
 /// What a stage says of itself, beside its patch.
@@ -401,6 +361,15 @@ pub enum Volumes {
     Map(BTreeMap<Label, UnnamedVolume>),
 }
 
+impl Volumes {
+    pub fn by_name(&self) -> Vec<(Label, UnnamedVolume)> {
+        match self {
+            Volumes::List(list) => list.iter().cloned().map(Volume::named).collect(),
+            Volumes::Map(map) => map.clone().into_iter().collect(),
+        }
+    }
+}
+
 /// A folder that outlives a release.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -410,10 +379,17 @@ pub struct Volume {
     pub name: Label,
     /// Where the app sees it.
     pub mount_path: AbsolutePath,
-    /// How much it may hold.
+    /// How much it may hold. Default on Kubernetes: 1Gi.
     pub size: Option<Memory>,
     /// A folder of the host instead of a volume.
     pub host_path: Option<AbsolutePath>,
+}
+
+impl Volume {
+    fn named(self) -> (Label, UnnamedVolume) {
+        let Self { name, mount_path, size, host_path } = self;
+        (name, UnnamedVolume { mount_path, size, host_path })
+    }
 }
 
 /// A volume whose name is its key.
@@ -422,7 +398,7 @@ pub struct Volume {
 pub struct UnnamedVolume {
     /// Where the app sees it.
     pub mount_path: AbsolutePath,
-    /// How much it may hold.
+    /// How much it may hold. Default on Kubernetes: 1Gi.
     pub size: Option<Memory>,
     /// A folder of the host instead of a volume.
     pub host_path: Option<AbsolutePath>,

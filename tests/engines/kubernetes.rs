@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use norn::desired::{Command, Definition, EnvValue, Front, Health, Probe, Resources, Role, Rollout, Runtime};
+use norn::desired::{
+    Command, Definition, EnvValue, Front, Health, Ingress, Probe, Resources, Role, Rollout, Runtime, Volume,
+};
 use norn::provider::kubernetes::apply::{Change, How};
 use norn::provider::kubernetes::drift::drift;
-use norn::provider::kubernetes::objects::{App, Extra, Kind, Object, Volume, joined, selector};
+use norn::provider::kubernetes::objects::{App, Extra, Kind, Object, joined, selector};
 use norn::provider::kubernetes::reasons::Reason;
 use norn::provider::kubernetes::rollout::WaitError;
 use norn::provider::kubernetes::{Cluster as Reached, ClusterError};
@@ -67,7 +69,7 @@ impl Wanted {
         ]);
         let definition = Definition {
             role: Role::Webserver,
-            runtime: Runtime::Docker,
+            runtime: Runtime::Kubernetes,
             command: None,
             env,
             secrets: BTreeSet::new(),
@@ -76,6 +78,8 @@ impl Wanted {
             replicas: 1,
             health,
             resources: Resources { cpu: None, memory: Some(32 << 20) },
+            volumes: Vec::new(),
+            ingress: None,
         };
         Self {
             scope: Scope {
@@ -145,9 +149,11 @@ fn base(cluster: &Cluster) -> String {
 fn what_is_applied_twice_stays_and_what_others_edit_is_told_by_field() {
     let Some(cluster) = Cluster::shared(WHAT) else { return };
     let (space, mut wanted) = (cluster.namespace(), Wanted::web(&base(cluster)));
-    let volume = Volume { name: "data".into(), path: "/data".into(), size: 1 << 30, class: None };
-    wanted.extra.volumes.push(volume);
-    wanted.extra.ingress = Some(("traefik".to_owned(), "shop.example.com".to_owned()));
+    let volume =
+        Volume { name: "data".into(), path: "/data".into(), size: None, host_path: None, class: None };
+    wanted.definition.volumes.push(volume);
+    let ingress = Ingress { class: "traefik".to_owned(), host: "shop.example.com".to_owned() };
+    wanted.definition.ingress = Some(ingress);
     wanted.extra.commit = Some("0123456789ab".to_owned());
     wait(async {
         let reached = admin(&space).await;

@@ -20,7 +20,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::{Engine, EngineError};
-use crate::desired::Login;
+use crate::desired::Registry;
 
 /// The registry of names that have none, and what Docker's settings call it.
 const HUB: &str = "docker.io";
@@ -31,7 +31,7 @@ const HELPER: Duration = Duration::from_secs(20);
 /// Logins, the spec's before Docker's own.
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
-    pub own: Option<Login>,
+    pub own: Option<Registry>,
 }
 
 /// Docker's settings, as far as they are about logins.
@@ -84,9 +84,8 @@ impl Logins {
     /// Settings that cannot be read, and a helper that fails.
     async fn of(&self, image: &str) -> Result<Option<DockerCredentials>, String> {
         let registry = registry(image);
-        if let Some(own) =
-            self.own.as_ref().filter(|own| self::registry(&format!("{}/", own.registry)) == registry)
-        {
+        let own = self.own.as_ref().filter(|own| self::registry(&format!("{}/", own.url)) == registry);
+        if let Some(own) = own.and_then(|own| own.login.as_ref()) {
             return Ok(Some(login(registry, &own.username, own.password.expose())));
         }
         let Some(path) = settings_path().filter(|path| path.exists()) else { return Ok(None) };
@@ -238,6 +237,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Login;
     use crate::secret::Secret;
 
     #[test]
@@ -257,11 +257,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_specs_login_is_for_its_registry_only() {
-        let own = Login {
-            registry: "registry.example.com/shop".into(),
-            username: "ada".into(),
-            password: Secret::new("hunter22"),
-        };
+        let login = Login { username: "ada".into(), password: Secret::new("hunter22") };
+        let own = Registry { url: "registry.example.com/shop".into(), login: Some(login) };
         let logins = Logins { own: Some(own) };
         let found =
             logins.of("registry.example.com/shop/api:1").await.expect("it is known").expect("a login");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
-use crate::desired::{Command, Definition, EnvValue, Health, Probe, Role};
+use crate::desired::{Command, Definition, EnvValue, Health, Ingress, Probe, Role, Volume};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::Scope;
@@ -25,6 +25,8 @@ const STARTUP_PERIOD: Duration = Duration::from_secs(5);
 const LIVE_PERIOD: Duration = Duration::from_secs(30);
 /// How long an old pod still serves after it is told to end: until every node has heard of it.
 const LEAVE: Duration = Duration::from_secs(5);
+/// How much a volume holds that says nothing of it.
+const SIZE: u64 = 1 << 30;
 /// The port's name in pods, by which the Service finds it.
 const PORT: &str = "http";
 
@@ -112,23 +114,9 @@ pub struct Object {
     pub body: Value,
 }
 
-/// A volume that a claim of its own is made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    pub name: String,
-    pub path: String,
-    /// In bytes.
-    pub size: u64,
-    pub class: Option<String>,
-}
-
 /// What an app is beside its definition.
 #[derive(Debug, Clone, Default)]
 pub struct Extra {
-    /// The volumes, which only one pod at a time can have.
-    pub volumes: Vec<Volume>,
-    /// The ingress class and the host that it answers for.
-    pub ingress: Option<(String, String)>,
     /// Names of Secrets with the logins of registries.
     pub pull_secrets: Vec<String>,
     /// The selector that an adopted Deployment came with, which cannot be changed.
@@ -179,7 +167,7 @@ impl App<'_> {
     /// All that the app is while it runs: its Secret, claims, Deployment, Service and Ingress.
     pub fn objects(&self) -> Vec<Object> {
         let mut objects: Vec<Object> = self.secret().into_iter().collect();
-        objects.extend(self.extra.volumes.iter().map(|volume| self.claim(volume)));
+        objects.extend(self.claims());
         objects.push(self.deployment());
         objects.extend(self.service());
         objects.extend(self.ingress());
@@ -207,7 +195,7 @@ impl App<'_> {
     }
 
     pub fn deployment(&self) -> Object {
-        let single = !self.extra.volumes.is_empty();
+        let single = self.claims().next().is_some();
         let strategy = if single {
             // A volume of one pod: the new one cannot start before the old one has left it.
             json!({"type": "Recreate"})
@@ -254,7 +242,7 @@ impl App<'_> {
     /// Where the world reaches it, if there is an ingress class and a host.
     pub fn ingress(&self) -> Option<Object> {
         self.listens()?;
-        let (class, host) = self.extra.ingress.as_ref()?;
+        let Ingress { class, host } = self.definition.ingress.as_ref()?;
         let mut object = self.object(Kind::Ingress, self.name.as_str(), &self.labels(false));
         let backend = json!({"service": {"name": self.name.to_string(), "port": {"name": PORT}}});
         let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
@@ -263,12 +251,18 @@ impl App<'_> {
         Some(object)
     }
 
-    pub fn claim(&self, volume: &Volume) -> Object {
+    /// What its volumes stand on, but for folders of a node.
+    pub fn claims(&self) -> impl Iterator<Item = Object> {
+        let volumes = self.definition.volumes.iter().filter(|volume| volume.host_path.is_none());
+        volumes.map(|volume| self.claim(volume))
+    }
+
+    fn claim(&self, volume: &Volume) -> Object {
         let name = format!("{}-{}", self.name, volume.name);
         let mut object = self.object(Kind::PersistentVolumeClaim, &name, &self.labels(false));
         let mut spec = json!({
             "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": bytes(volume.size)}},
+            "resources": {"requests": {"storage": bytes(volume.size.unwrap_or(SIZE))}},
         });
         if let Some(class) = &volume.class {
             spec["storageClassName"] = json!(class);
@@ -384,15 +378,18 @@ impl App<'_> {
             probes(&mut container, &self.definition.health);
         }
         let mut pod = json!({});
-        if !self.extra.volumes.is_empty() {
-            let mounts = self.extra.volumes.iter();
+        if !self.definition.volumes.is_empty() {
+            let mounts = self.definition.volumes.iter();
             container["volumeMounts"] =
                 mounts.map(|volume| json!({"name": volume.name, "mountPath": volume.path})).collect();
-            let claim = |volume: &Volume| json!({"claimName": format!("{}-{}", self.name, volume.name)});
-            let volumes = self.extra.volumes.iter();
-            pod["volumes"] = volumes
-                .map(|volume| json!({"name": volume.name, "persistentVolumeClaim": claim(volume)}))
-                .collect();
+            let source = |volume: &Volume| match &volume.host_path {
+                Some(path) => json!({"name": volume.name, "hostPath": {"path": path}}),
+                None => {
+                    let claim = json!({"claimName": format!("{}-{}", self.name, volume.name)});
+                    json!({"name": volume.name, "persistentVolumeClaim": claim})
+                }
+            };
+            pod["volumes"] = self.definition.volumes.iter().map(source).collect();
         }
         if !self.extra.pull_secrets.is_empty() {
             let names = self.extra.pull_secrets.iter();
@@ -415,9 +412,8 @@ impl App<'_> {
             }
         }
         env.extend(self.listens().map(|port| ("PORT".to_owned(), port.to_string())));
-        for volume in &self.extra.volumes {
-            let name = volume.name.to_uppercase().replace('-', "_");
-            env.insert(format!("NORN_VOLUME_{name}"), volume.path.clone());
+        for volume in &self.definition.volumes {
+            env.insert(volume.variable(), volume.path.clone());
         }
         env.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
     }

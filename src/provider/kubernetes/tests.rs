@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::drift::drift;
-use super::objects::{App, Extra, Object, Volume};
+use super::objects::{App, Extra, Object};
 use crate::desired::{
-    Command, Definition, EnvValue, Front, Health, Probe, Resources, Role, Rollout, Runtime,
+    Command, Definition, EnvValue, Front, Health, Ingress, Probe, Resources, Role, Rollout, Runtime, Volume,
 };
 use crate::secret::Secret;
 use crate::state::Scope;
@@ -19,7 +19,7 @@ use crate::state::Scope;
 fn definition() -> Definition {
     Definition {
         role: Role::Webserver,
-        runtime: Runtime::Docker,
+        runtime: Runtime::Kubernetes,
         command: Some(Command::Exec(vec!["./api".to_owned(), "--home=$(HOME)".to_owned()])),
         env: BTreeMap::from([
             ("LOG".to_owned(), EnvValue::Literal("info".to_owned())),
@@ -37,6 +37,8 @@ fn definition() -> Definition {
             timeout: Duration::from_secs(5),
         },
         resources: Resources { cpu: Some(500), memory: Some(256 << 20) },
+        volumes: Vec::new(),
+        ingress: Some(Ingress { class: "traefik".to_owned(), host: "api.example.com".to_owned() }),
     }
 }
 
@@ -79,7 +81,6 @@ fn same_as(name: &str, objects: &[Object]) {
 #[test]
 fn a_webserver_with_an_ingress_and_all_else() {
     let extra = Extra {
-        ingress: Some(("traefik".to_owned(), "api.example.com".to_owned())),
         pull_secrets: vec!["registry".to_owned()],
         commit: Some("0123456789ab".to_owned()),
         operation: Some("deploy/api".to_owned()),
@@ -93,11 +94,13 @@ fn a_worker_with_a_volume_and_its_migration() {
     let volume = Volume {
         name: "data".to_owned(),
         path: "/data".to_owned(),
-        size: 1 << 30,
+        size: Some(1 << 30),
+        host_path: None,
         class: Some("local-path".to_owned()),
     };
-    let extra = Extra { volumes: vec![volume], ..Extra::default() };
-    with(&worker(), &extra, "one", |app| {
+    let definition = Definition { volumes: vec![volume], ..worker() };
+    let extra = Extra::default();
+    with(&definition, &extra, "one", |app| {
         let mut objects = app.objects();
         let migrate = Command::Shell("./migrate".to_owned());
         objects.push(app.job("api-migrate-1", &migrate, Duration::from_secs(600)));
