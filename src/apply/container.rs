@@ -15,7 +15,7 @@ use super::deploy::{blocking, folder_error};
 use super::events::StepError;
 use super::journal::{Done, InStep};
 use super::world::World;
-use crate::desired::{self, Definition, ImageBuild, Runtime, Source};
+use crate::desired::{self, Definition, ImageBuild, Source};
 use crate::failpoint;
 use crate::provider::child::output::Writer;
 use crate::provider::docker::context::Context;
@@ -37,11 +37,6 @@ const ONE_OFF: Duration = Duration::from_secs(4);
 /// The image that a release's folder names.
 pub fn image(dir: &Path) -> io::Result<String> {
     Ok(std::fs::read_to_string(dir.join(FILE))?.trim().to_owned())
-}
-
-/// Whether a definition runs in containers.
-pub fn runs_in(definition: &Definition) -> bool {
-    definition.runtime == Runtime::Docker
 }
 
 pub fn engine_error(error: &EngineError) -> StepError {
@@ -209,6 +204,29 @@ impl Making<'_> {
         let named = world.engine().await?.name(&image, &world.repository(self.app), tag).await;
         named.map_err(|error| engine_error(&error))
     }
+}
+
+/// Takes the image of a release to the registry of the spec, and gives its name and digest there.
+pub async fn push(step: &InStep, app: &AppName, tag: &str, dir: &Path) -> Result<String, StepError> {
+    let world = &step.run.world;
+    let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
+    let registry = world.logins.own.as_ref().ok_or_else(|| {
+        StepError::new("there is no registry that the cluster could pull the image from")
+            .help("name one with `registry.url`")
+    })?;
+    let stage = world.scope.stage.as_ref().map(|stage| format!("{stage}-")).unwrap_or_default();
+    let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
+    let (repository, tag) = (format!("{}/{app}", registry.url), format!("{stage}{tag}"));
+    let talk = |act: &str| failpoint::talk(act, Path::new(app.as_str()));
+    talk("push the image of").map_err(|error| StepError::new(error.to_string()))?;
+    let engine = world.engine().await?;
+    let pushed = tokio::select! {
+        pushed = engine.push(&image, &repository, &tag, &world.logins, |line| step.output(line)) => pushed,
+        () = step.run.control.cancelled() => return Err(StepError::new("cancelled")),
+    };
+    let pushed = pushed.map_err(|error| engine_error(&error))?;
+    talk("pushed the image of").map_err(|error| StepError::new(error.to_string()))?;
+    Ok(pushed)
 }
 
 /// Removes what attempts at an app's images left in the engine: containers whose holders are dead, and

@@ -39,7 +39,7 @@ pub fn from_spec(
         let left_alone = if written.deploy == Some(false) {
             Some(Why::DeployFalse)
         } else {
-            pending::left_out(written, project).map(Why::LeftOut)
+            pending::left_out(written).map(Why::LeftOut)
         };
         if let Some(why) = left_alone {
             untouched.insert(name.clone(), Untouched { why, was: written.was.clone() });

@@ -188,6 +188,11 @@ impl Runtime {
         }
     }
 
+    /// Whether a cluster runs it, and nothing here does.
+    pub fn is_kubernetes(self) -> bool {
+        self == Runtime::Kubernetes
+    }
+
     /// Whether it is the usual one, which records leave out.
     pub(crate) fn is_process(&self) -> bool {
         *self == Runtime::Process

@@ -80,6 +80,7 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             rollout: app.rollout,
             protected: app.protected,
             record_only,
+            former: context.known.former(),
         })),
     })
 }
@@ -135,10 +136,11 @@ fn steps(context: &Context<'_>, record_only: bool) -> Vec<PlannedStep> {
     let app = context.app;
     let pulled = matches!(app.source, Source::Image { .. });
     let built = app.build.command.is_some() || app.build.image.is_some();
+    let there = pulled && app.definition.runtime.is_kubernetes() && app.build.test.is_none();
     let unless = |there: bool, skip: Skip| (!there).then_some(skip);
     let plan = [
         (Step::Clone, unless(!pulled, Skip::NoCode)),
-        (Step::Build, unless(built || pulled, Skip::NoBuild)),
+        (Step::Build, if there { Some(Skip::PulledThere) } else { unless(built || pulled, Skip::NoBuild) }),
         (Step::Test, unless(app.build.test.is_some(), Skip::NoTest)),
         (Step::Snapshot, unless(app.snapshot.is_some(), Skip::NoDatabase)),
         (Step::Migrate, unless(app.migrate.is_some(), Skip::NoMigration)),

@@ -9,6 +9,7 @@
 pub mod context;
 pub mod hold;
 pub mod image;
+pub mod push;
 pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};

@@ -216,7 +216,7 @@ impl Engine {
         })
     }
 
-    async fn credentials(
+    pub(super) async fn credentials(
         &self,
         image: &str,
         logins: &Logins,

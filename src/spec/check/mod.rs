@@ -32,6 +32,7 @@ pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
         checks.required(name, app);
         checks.source(name, app);
         checks.reach(name, app);
+        checks.cluster(name, app);
         checks.environment(name, app);
         checks.volumes(name, app);
         checks.times(name, app);
