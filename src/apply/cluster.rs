@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::command;
 use super::deploy::folder_error;
 use super::events::StepError;
@@ -113,10 +115,13 @@ impl<'a> Pods<'a> {
         self.put_all(app.service().into_iter().chain(app.ingress())).await
     }
 
-    /// The pods, and waits until they serve.
-    pub async fn deployment(&self) -> Result<Done, StepError> {
+    /// The pods, and waits until they serve; `restart` has new ones made where nothing of them changes.
+    pub async fn deployment(&self, restart: bool) -> Result<Done, StepError> {
         self.step.run.alive()?;
         self.put(&self.app().deployment()).await?;
+        if restart {
+            self.cluster.restart(self.live.app.as_str(), Timestamp::now()).await?;
+        }
         let (name, control) = (self.live.app.as_str(), &self.step.run.control);
         let scrub = &self.step.run.world.scrub;
         let progress = |line: &str| self.step.output(&scrub.text(line));
@@ -142,7 +147,7 @@ impl<'a> Pods<'a> {
         self.secret().await?;
         self.volumes().await?;
         self.service().await?;
-        self.deployment().await
+        self.deployment(false).await
     }
 
     fn said(&self) -> String {

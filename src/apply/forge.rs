@@ -102,7 +102,7 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
         let replicas = live.definition.as_ref()?.replicas;
         Some(Former { tag: roll.release.tag.clone(), definition: live.definition_digest(), replicas })
     });
-    let Roll { release, definition, rollout } = roll;
+    let Roll { release, definition, rollout, restart } = roll;
     let live = LiveRoll { app, forge, release, definition, rollout: *rollout, former: former.as_ref() };
     let mut done = if definition.runtime.is_kubernetes() {
         let pods = Pods::new(&live, &step).await?;
@@ -110,7 +110,7 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
             Part::Secret => return pods.secret().await,
             Part::Volumes => return pods.volumes().await,
             Part::Service => return pods.service().await,
-            Part::Deployment => pods.deployment().await?,
+            Part::Deployment => pods.deployment(*restart).await?,
         }
     } else {
         live.put(&step).await?

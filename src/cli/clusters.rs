@@ -7,7 +7,7 @@ use crate::address::{Address, Kind};
 use crate::desired::{Desired, Kubernetes};
 use crate::plan::{Plan, Running, Work};
 use crate::provider::kubernetes::objects::scope_labels;
-use crate::provider::kubernetes::seen::{Serving, serving};
+use crate::provider::kubernetes::seen::{Pods, Serving, serving};
 use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
 use crate::spec::name::AppName;
 use crate::state::format::{ForgeV1, Namespace};
@@ -93,6 +93,53 @@ pub async fn look(
         }
     }
     Ok(seen)
+}
+
+/// What `norn status` tells of an app in a cluster.
+#[derive(Debug, Clone)]
+pub enum Told {
+    Seen(Seen, Pods),
+    /// Its cluster cannot be looked at, and why.
+    Unknown(String),
+}
+
+impl Told {
+    /// What a plan would need of it.
+    pub fn running(&self) -> Running {
+        match self {
+            Told::Seen(seen, _) => seen.clone().running(),
+            Told::Unknown(why) => Running::Silent { why: why.clone() },
+        }
+    }
+}
+
+/// What is told of the apps that are in clusters, from one list a kind of object. A cluster that cannot
+/// be looked at says nothing of what others tell.
+pub async fn tell(scope: &Scope, spec: &Kubernetes, stored: &Snapshot) -> BTreeMap<AppName, Told> {
+    let mut told = BTreeMap::new();
+    let mut namespaces: BTreeMap<String, BTreeMap<AppName, Option<Namespace>>> = BTreeMap::new();
+    for (app, namespace) in recorded(stored) {
+        namespaces.entry(namespace.name.clone()).or_default().insert(app, Some(namespace));
+    }
+    for (name, apps) in namespaces {
+        let names: Vec<AppName> = apps.keys().cloned().collect();
+        let looked = async {
+            let seen = look(scope, spec, apps, &[]).await?;
+            let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+            Ok::<_, ClusterError>((seen, cluster.pods_by_app(&scope_labels(scope)).await?))
+        };
+        match looked.await {
+            Ok((seen, mut pods)) => told.extend(seen.into_iter().map(|(app, seen)| {
+                let pods = pods.remove(app.as_str()).unwrap_or_default();
+                (app, Told::Seen(seen, pods))
+            })),
+            Err(error) => {
+                let why = Told::Unknown(error.to_string());
+                told.extend(names.into_iter().map(|app| (app, why.clone())));
+            }
+        }
+    }
+    told
 }
 
 /// The namespaces that a plan works in, by name.

@@ -33,10 +33,11 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         options.output.must_replace_nothing(&project)?;
         let out = options.out.iter().filter_map(|path| std::path::absolute(path).ok());
         project.plan_files = out.chain(options.output.files()).collect();
+        let variables = Variables::read(global)?;
         let desired = if options.destroy {
-            project.desired_to_destroy()?
+            project.desired_to_destroy(&variables)?
         } else {
-            project.desired(&Variables::read(global)?, printer)?
+            project.desired(&variables, printer)?
         };
         project.warn(printer).await;
         facts::warn_of_shallow(&project, &desired, printer).await?;

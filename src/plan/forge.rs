@@ -51,7 +51,8 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         |reason: &Reason| !matches!(reason, Reason::ProtectionChanged { .. } | Reason::LastFailed { .. });
     let roll = match (&context.known.deploy, deploy) {
         (Some(release), None) if reasons.iter().any(rolls) => {
-            Some(Roll { release: release.clone(), definition: app.definition.clone(), rollout: app.rollout })
+            let (release, definition) = (release.clone(), app.definition.clone());
+            Some(Roll { release, definition, rollout: app.rollout, restart: false })
         }
         _ => None,
     };

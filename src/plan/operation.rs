@@ -245,6 +245,8 @@ pub struct Roll {
     pub release: DeployV1,
     pub definition: Definition,
     pub rollout: Rollout,
+    /// Whether what runs is started again where nothing of it changes.
+    pub restart: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -76,6 +76,8 @@ pub struct RollV1 {
     pub release: DeployV1,
     pub definition: Definition,
     pub rollout: Rollout,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +143,7 @@ macro_rules! same_fields {
     };
 }
 
-same_fields! { RollV1, Roll { release, definition, rollout } }
+same_fields! { RollV1, Roll { release, definition, rollout, restart } }
 same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only,
     former

@@ -45,6 +45,8 @@ pub struct Extra {
     pub digest: Option<String>,
 }
 
+/// The label that tells an app from the others of its project.
+pub const APP: &str = "dev.norn.app";
 /// The annotations that say which release runs under which definition.
 pub const RELEASE: &str = "dev.norn/release";
 pub const DEFINITION: &str = "dev.norn/definition";
@@ -76,7 +78,7 @@ pub fn scope_labels(scope: &Scope) -> BTreeMap<String, String> {
 /// What tells the pods of an app from all others.
 pub fn selector(scope: &Scope, app: &AppName) -> BTreeMap<String, String> {
     let mut labels = scope_labels(scope);
-    labels.insert("dev.norn.app".to_owned(), app.to_string());
+    labels.insert(APP.to_owned(), app.to_string());
     labels
 }
 
@@ -220,7 +222,7 @@ impl App<'_> {
         pod["restartPolicy"] = json!("Never");
         // Its pods must not be taken for those that serve.
         let mut labels = self.labels(true);
-        for name in ["app", "dev.norn.app"] {
+        for name in ["app", APP] {
             labels.remove(name);
         }
         labels.insert("dev.norn.job".to_owned(), label(name));

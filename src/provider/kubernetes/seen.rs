@@ -1,10 +1,16 @@
-//! What a Deployment says of itself: which release serves, under which definition, how well.
-//!
-//! Invariant: pure.
+//! What a Deployment says of itself: which release serves, under which definition, how well; and what
+//! its pods add to it.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use serde_json::Value;
 
-use super::objects::{DEFINITION, RELEASE};
+use super::objects::{APP, DEFINITION, RELEASE, joined};
+use super::reasons::reason;
+use super::{Cluster, ClusterError};
 
 /// What serves of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +24,47 @@ pub struct Serving {
     pub ready: u32,
     /// Where a rollout goes on, what it says.
     pub why: Option<String>,
+}
+
+/// The pods of an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// When the oldest was started.
+    pub since: Option<Timestamp>,
+    /// How often their containers were started anew.
+    pub restarts: u32,
+    /// Why one does not serve, if one does not.
+    pub why: Option<String>,
+}
+
+impl Cluster {
+    /// The pods with these labels by their app, from one list.
+    ///
+    /// # Errors
+    /// What every call can meet.
+    pub async fn pods_by_app(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, Pods>, ClusterError> {
+        let found: Vec<Pod> = self.list(ListParams::default().labels(&joined(labels))).await?;
+        let mut pods: BTreeMap<String, Pods> = BTreeMap::new();
+        for pod in found {
+            let Some(app) = pod.metadata.labels.as_ref().and_then(|labels| labels.get(APP)) else { continue };
+            // One that is going says nothing of what serves.
+            if pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let of_app = pods.entry(app.clone()).or_default();
+            let status = pod.status.as_ref();
+            let since = status.and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+            of_app.since = [of_app.since, since].into_iter().flatten().min();
+            let containers = status.and_then(|status| status.container_statuses.as_ref());
+            let restarts = containers.into_iter().flatten().map(|one| one.restart_count).sum::<i32>();
+            of_app.restarts += u32::try_from(restarts).unwrap_or(0);
+            of_app.why = of_app.why.take().or_else(|| reason(&pod).map(|reason| reason.to_string()));
+        }
+        Ok(pods)
+    }
 }
 
 /// Reads a Deployment.
