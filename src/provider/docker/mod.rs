@@ -90,15 +90,13 @@ impl Engine {
         let unreachable = |why: String| EngineError::Unreachable { host: named(), why };
         let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| unreachable(cause(&error)))?;
-        match docker.ping().await {
-            Ok(_) => {}
+        match docker.negotiate_version().await {
+            Ok(docker) => Ok(Self { docker, host: named() }),
             Err(error) if cause(&error).contains("ermission denied") => {
-                return Err(EngineError::Forbidden { host: named() });
+                Err(EngineError::Forbidden { host: named() })
             }
-            Err(error) => return Err(unreachable(cause(&error))),
+            Err(error) => Err(unreachable(cause(&error))),
         }
-        let docker = docker.negotiate_version().await.map_err(|error| unreachable(cause(&error)))?;
-        Ok(Self { docker, host: named() })
     }
 
     /// What went wrong while the engine was asked to do something.
