@@ -2,13 +2,14 @@
 //! process that holds them.
 //!
 //! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
-//! (`context`), images (`image`), containers (`hold`).
+//! (`context`), images (`image`), registries (`registry`, `push`), containers (`hold`).
 //! Invariants: every container and image that norn makes carries its labels; a container has a
 //! holder, and one whose holder is dead may be removed.
 
 pub mod context;
 pub mod hold;
 pub mod image;
+pub mod push;
 pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};
@@ -67,6 +68,8 @@ pub enum EngineError {
     Login { registry: String, why: String },
     #[error("{0}")]
     Context(#[from] context::ContextError),
+    #[error("{0}")]
+    Push(#[from] push::PushError),
 }
 
 /// Where the engine is: as named, else as `DOCKER_HOST` says, else at the usual place.

@@ -54,7 +54,9 @@ fn an_image_is_pulled_at_the_digest_of_the_plan() {
 #[test]
 fn a_registry_that_wants_a_login_gets_the_specs() {
     let (Some(engine), Some(world)) = (Engine::shared(WHAT), World::shared(WHAT)) else { return };
-    let Some(registry) = Registry::start(&world, Rules { login: true, delete: false }, WHAT) else { return };
+    let Some(registry) = Registry::start(&world, Rules { login: true, ..Rules::default() }, WHAT) else {
+        return;
+    };
     let pusher = engine.stranger(engine.host());
     let mut shop = Shop::new(engine);
     let (port, image) = (free_port(), registry.image(&format!("{}:1", shop.project)));
