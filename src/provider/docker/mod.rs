@@ -2,7 +2,7 @@
 //! process that holds them.
 //!
 //! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
-//! (`context`), images (`image`), registries (`registry`, `push`), containers (`hold`).
+//! (`context`), images (`image`), registries (`registry`, `push`, `refusal`), containers (`hold`).
 //! Invariants: every container and image that norn makes carries its labels; a container has a
 //! holder, and one whose holder is dead may be removed.
 
@@ -10,6 +10,7 @@ pub mod context;
 pub mod hold;
 pub mod image;
 pub mod push;
+pub mod refusal;
 pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};
@@ -69,7 +70,7 @@ pub enum EngineError {
     #[error("{0}")]
     Context(#[from] context::ContextError),
     #[error("{0}")]
-    Push(#[from] push::PushError),
+    Registry(#[from] refusal::RegistryError),
 }
 
 /// Where the engine is: as named, else as `DOCKER_HOST` says, else at the usual place.

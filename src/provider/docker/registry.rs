@@ -20,6 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::refusal::unreached;
 use super::{Engine, EngineError};
 use crate::desired::Registry;
 use crate::secret::Secret;
@@ -219,6 +220,9 @@ impl Engine {
     }
 
     /// Pulls an image at a digest, and returns its id. Each layer's state is told as it comes.
+    ///
+    /// # Errors
+    /// The same as those of [`digest`](Self::digest).
     pub async fn pull(
         &self,
         image: &str,
@@ -252,9 +256,14 @@ impl Engine {
 
     fn unseen(&self, image: &str, error: &Error) -> EngineError {
         match self.failed(&format!("look up {image}"), error) {
-            EngineError::Refused { why, .. } => {
-                EngineError::NoImage { image: image.to_owned(), registry: registry(image).to_owned(), why }
-            }
+            EngineError::Refused { why, .. } => match unreached(registry(image), &why) {
+                Some(error) => error.into(),
+                None => EngineError::NoImage {
+                    image: image.to_owned(),
+                    registry: registry(image).to_owned(),
+                    why,
+                },
+            },
             other => other,
         }
     }

@@ -10,13 +10,14 @@ use norn::provider::docker::Engine as Reached;
 use norn::provider::docker::registry::Logins;
 use norn::secret::Secret;
 
+use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::registry::{PASSWORD, Registry, Rules, USER};
 use crate::sandbox::until;
 use crate::shared::free_port;
 use crate::world::{World, named};
 
-use super::{Shop, WHAT, has};
+use super::{BASE, Shop, WHAT, has};
 
 /// Set in a process that pushes: what, where to and as what, split at white space.
 const PUSH: &str = "NORN_TEST_PUSH";
@@ -93,11 +94,7 @@ fn end(child: Child) -> Pushed {
 async fn child_that_pushes() {
     let Some(push) = named(PUSH) else { return };
     let [id, repository, tag] = push.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{push}") };
-    let own = named(OWN).map(|password| Own {
-        url: repository.split('/').next().expect("it has a host").to_owned(),
-        login: Some(Login { username: USER.to_owned(), password: Secret::new(password) }),
-    });
-    let logins = Logins { own };
+    let logins = Logins { own: named(OWN).map(|password| own_login(repository, &password)) };
     println!();
     if named(NODES).is_some() {
         let found = logins.docker_config(&format!("{repository}:{tag}")).await;
@@ -112,6 +109,12 @@ async fn child_that_pushes() {
         Err(error) => println!("failed {error}"),
     }
     println!("after {}", peak());
+}
+
+/// The login of the spec for the registry of a repository.
+fn own_login(repository: &str, password: &str) -> Own {
+    let login = Login { username: USER.to_owned(), password: Secret::new(password) };
+    Own { url: repository.split('/').next().expect("it has a host").to_owned(), login: Some(login) }
 }
 
 /// The most memory that this process has had, in KiB.
@@ -179,13 +182,20 @@ fn what_is_pushed_is_pulled_by_the_digest_that_comes_back() {
     assert_eq!(id(engine, &pinned), first);
     engine.ok(&format!("image rm --force {first}"));
 
-    // An image of no other name stays, by this one.
+    // An image goes with its last name. A digest is one, and where there is none, this name stays.
     engine.ok(&format!("image rm {}-two:1", shop.project));
     engine.ok(&format!("pull --quiet {pinned}"));
     let further = registry.image(&format!("{}/further:1", shop.project));
     Push::of(engine, &first, &further).run().result.expect("it is pushed");
-    assert_eq!(id(engine, &further), first);
-    engine.ok(&format!("image rm --force {first}"));
+    assert!(is_there(engine, &pinned) && !is_there(engine, &further));
+    let container = engine.ok(&format!("create {BASE}"));
+    let nameless = engine.ok(&format!("commit {container}"));
+    engine.ok(&format!("rm {container}"));
+    for _ in 0..2 {
+        Push::of(engine, &nameless, &further).run().result.expect("it is pushed");
+        assert_eq!(id(engine, &further), nameless);
+    }
+    engine.ok(&format!("image rm --force {first} {nameless}"));
 }
 
 #[test]
@@ -307,7 +317,7 @@ fn a_place_that_takes_no_image_is_told_with_what_mends_it() {
         &format!("{closed}/web:1"),
         &[
             &format!("the Docker engine cannot reach the registry {closed}: "),
-            "connection refused; see that it runs, and that `registry.url`",
+            "connection refused; see that it runs, and that its host and port in the spec are right",
         ],
     );
     says("registry.invalid/web:1", &["the Docker engine cannot reach the registry registry.invalid: "]);
@@ -344,4 +354,50 @@ fn a_registry_without_space_is_told() {
         [&format!("the registry {host} failed while it was sent {there}: "), "often its disk is full"];
     has(&Push::of(engine, &id, &there).fails(), &words);
     engine.ok(&format!("image rm --force {id}"));
+}
+
+#[tokio::test]
+async fn nodes_pull_what_was_pushed_with_the_login_that_they_are_given() {
+    // A user's cluster cannot reach a registry of the world.
+    if Engine::own(WHAT).is_none() {
+        return;
+    }
+    let (Some(cluster), Some(world)) = (Cluster::shared(WHAT), World::shared(WHAT)) else { return };
+    let Some(registry) = Registry::start(&world, Rules { login: true, ..Rules::default() }, WHAT) else {
+        return;
+    };
+    let shop = Shop::new(cluster.engine);
+    let there = registry.image(&format!("{}/web:1", shop.project));
+    let pushed = Push::of(cluster.engine, BASE, &there).with(OWN, PASSWORD).run();
+    let pinned = pushed.result.expect("it is pushed");
+    let logins = Logins { own: Some(own_login(&pinned, PASSWORD)) };
+    let config = logins.docker_config(&pinned).await.expect("it is in the spec").expect("it is known");
+    let space = cluster.namespace();
+    let pod = |name: &str, more: &str| {
+        space.apply(&format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  restartPolicy: Never
+  containers: [{{name: web, image: \"{pinned}\", command: [sh, -c, echo pulled]}}]
+{more}"
+        ));
+    };
+    pod("stranger", "");
+    let waits = "get pod stranger --output jsonpath={.status.containerStatuses[0].state.waiting.reason}";
+    until("a node without a login is refused", || space.ok(waits).contains("ImagePull"));
+    space.apply(&format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: login}}
+type: kubernetes.io/dockerconfigjson
+stringData: {{.dockerconfigjson: '{}'}}
+",
+        config.expose()
+    ));
+    pod("member", "  imagePullSecrets: [{name: login}]\n");
+    let done = space.kubectl("wait pod/member --timeout 30s --for jsonpath={.status.phase}=Succeeded");
+    assert!(done.is_ok(), "{done:?}\n{}", space.story());
+    assert_eq!(space.ok("logs member"), "pulled");
 }
