@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::command;
+use super::container::engine_error;
 use super::deploy::folder_error;
 use super::events::StepError;
 use super::forge::LiveRoll;
@@ -21,9 +22,10 @@ use crate::provider::child::output::Writer;
 use crate::provider::kubernetes::apply::{Change, How};
 use crate::provider::kubernetes::history::Version;
 use crate::provider::kubernetes::kinds::{Address, Kind, Object};
-use crate::provider::kubernetes::objects::{App, Extra, selector};
+use crate::provider::kubernetes::objects::{App, Extra, pull_secret, selector};
 use crate::provider::kubernetes::rollout::WaitError;
 use crate::provider::kubernetes::{Cluster, ClusterError};
+use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::format::Namespace;
 
@@ -61,6 +63,8 @@ pub struct Pods<'a> {
     step: &'a InStep,
     cluster: &'a Cluster,
     image: &'a str,
+    /// What opens the image's registry, as nodes want it.
+    logins: Option<Secret>,
     extra: Extra,
 }
 
@@ -74,15 +78,16 @@ impl<'a> Pods<'a> {
         let deployment = cluster.look(&deployment(live.app)).await?;
         // One that others made has its own, which cannot be changed.
         let selector = deployment.map(|found| found["spec"]["selector"]["matchLabels"].clone());
+        let logins = world.logins.docker_config(image).await.map_err(|error| engine_error(&error))?;
         let extra = Extra {
-            pull_secrets: Vec::new(),
+            pull_secrets: logins.iter().map(|_| pull_secret(live.app)).collect(),
             selector: selector.and_then(|labels| serde_json::from_value(labels).ok()),
             commit: Some(live.release.commit.clone()),
             operation: Some(step.id.clone()),
             release: Some(live.release.tag.clone()),
             digest: Some(live.forge.definition_digest()),
         };
-        Ok(Self { live, step, cluster, image, extra })
+        Ok(Self { live, step, cluster, image, logins, extra })
     }
 
     fn app(&self) -> App<'_> {
@@ -99,9 +104,11 @@ impl<'a> Pods<'a> {
         }
     }
 
-    /// What it is given by value.
+    /// What it is given by value, and what its image is pulled with.
     pub async fn secret(&self) -> Result<Done, StepError> {
-        self.put_all(self.app().secret()).await
+        let app = self.app();
+        let pull = self.logins.as_ref().map(|logins| app.pull_secret(logins));
+        self.put_all(app.secret().into_iter().chain(pull)).await
     }
 
     /// What its data is in.

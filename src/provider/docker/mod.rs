@@ -2,7 +2,7 @@
 //! process that holds them.
 //!
 //! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
-//! (`context`), images (`image`), containers (`hold`).
+//! (`context`), images (`image`), registries (`registry`, `push`, `refusal`), containers (`hold`).
 //! Invariants: every container and image that norn makes carries its labels; a container has a
 //! holder, and one whose holder is dead may be removed.
 
@@ -10,6 +10,7 @@ pub mod context;
 pub mod hold;
 pub mod image;
 pub mod push;
+pub mod refusal;
 pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +69,8 @@ pub enum EngineError {
     Login { registry: String, why: String },
     #[error("{0}")]
     Context(#[from] context::ContextError),
+    #[error("{0}")]
+    Registry(#[from] refusal::RegistryError),
 }
 
 /// Where the engine is: as named, else as `DOCKER_HOST` says, else at the usual place.
@@ -91,15 +94,13 @@ impl Engine {
         let unreachable = |why: String| EngineError::Unreachable { host: named(), why };
         let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| unreachable(cause(&error)))?;
-        match docker.ping().await {
-            Ok(_) => {}
+        match docker.negotiate_version().await {
+            Ok(docker) => Ok(Self { docker, host: named() }),
             Err(error) if cause(&error).contains("ermission denied") => {
-                return Err(EngineError::Forbidden { host: named() });
+                Err(EngineError::Forbidden { host: named() })
             }
-            Err(error) => return Err(unreachable(cause(&error))),
+            Err(error) => Err(unreachable(cause(&error))),
         }
-        let docker = docker.negotiate_version().await.map_err(|error| unreachable(cause(&error)))?;
-        Ok(Self { docker, host: named() })
     }
 
     /// What went wrong while the engine was asked to do something.

@@ -11,8 +11,8 @@ use super::{Shop, WHAT};
 
 /// The memory that norn may use for a build, in KiB.
 const MEMORY: u64 = 100 * 1024;
-/// The size of a large file, in MiB.
-const LARGE: usize = 300;
+/// The size of a large file, in MiB: more than ten times as much.
+const LARGE: usize = 1024;
 
 /// Applies; the most memory that norn had, in KiB.
 fn peak(shop: &Shop<'_>) -> u64 {

@@ -54,7 +54,9 @@ fn an_image_is_pulled_at_the_digest_of_the_plan() {
 #[test]
 fn a_registry_that_wants_a_login_gets_the_specs() {
     let (Some(engine), Some(world)) = (Engine::shared(WHAT), World::shared(WHAT)) else { return };
-    let Some(registry) = Registry::start(&world, Rules { login: true, delete: false }, WHAT) else { return };
+    let Some(registry) = Registry::start(&world, Rules { login: true, ..Rules::default() }, WHAT) else {
+        return;
+    };
     let pusher = engine.stranger(engine.host());
     let mut shop = Shop::new(engine);
     let (port, image) = (free_port(), registry.image(&format!("{}:1", shop.project)));
@@ -82,4 +84,21 @@ fn a_registry_that_wants_a_login_gets_the_specs() {
     assert_eq!(shop.run("plan").code, 1);
     shop.sandbox.env.insert("SECRET".into(), PASSWORD.into());
     shop.destroy();
+}
+
+#[test]
+fn a_registry_that_cannot_be_reached_is_not_told_as_one_without_the_image() {
+    let (Some(engine), Some(world)) = (Engine::own(WHAT), World::shared(WHAT)) else { return };
+    let Some(registry) = Registry::start(&world, Rules::default(), WHAT) else { return };
+    let shop = Shop::new(engine);
+    let (closed, plain) = (format!("127.0.0.1:{}", free_port()), registry.elsewhere());
+    for (host, what) in [
+        (&closed, format!("the Docker engine cannot reach the registry {closed}: ")),
+        (&plain, format!("the registry {plain} speaks plain HTTP")),
+    ] {
+        shop.pulls(free_port(), &format!("{host}/web:1"), "");
+        let ran = shop.fails("plan", 1);
+        has(&ran.err, &[&what]);
+        assert!(!ran.err.contains("docker login"), "{}", ran.err);
+    }
 }
