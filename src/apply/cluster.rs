@@ -8,6 +8,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
 
 use super::command;
 use super::container::engine_error;
@@ -33,6 +34,8 @@ use crate::state::format::Namespace;
 const GONE: Duration = Duration::from_secs(120);
 /// How long the former version may take to be whole again.
 const BACK: Duration = Duration::from_secs(120);
+/// How often is looked whether it is.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How long one migration may take.
 const MIGRATION: Duration = Duration::from_secs(24 * 3600);
 /// How many lines of a migration are kept.
@@ -205,10 +208,7 @@ impl<'a> Pods<'a> {
                 .map(|()| true),
         };
         let whole = match (&put_back, self.live.former) {
-            (Ok(true), Some(_)) => {
-                let never = std::future::pending();
-                cluster.rolled_out(name, BACK, never, |_| {}).await.is_ok()
-            }
+            (Ok(true), Some(_)) => self.whole_again().await,
             _ => false,
         };
         let said = match (put_back, self.live.former) {
@@ -220,6 +220,19 @@ impl<'a> Pods<'a> {
         };
         let text = self.step.run.world.scrub.text(&format!("{why}\n{said}")).into_owned();
         failed(&text, &format!("mend the app and apply again; `norn logs {name}` shows what it writes"))
+    }
+
+    /// Waits until what was put back is whole. What the cluster still says of the version that failed is
+    /// no answer.
+    async fn whole_again(&self) -> bool {
+        let whole = async {
+            let look =
+                || self.cluster.rolled_out(self.live.app.as_str(), BACK, std::future::pending(), |_| {});
+            while let Err(WaitError::Failed { .. }) = look().await {
+                sleep(AGAIN).await;
+            }
+        };
+        timeout(BACK, whole).await.is_ok()
     }
 
     /// Removes what no version needs any more.

@@ -1,11 +1,14 @@
 //! norn's runtime kubernetes as its user meets it: the binary, a spec, and what the cluster then has.
 
+mod crash;
 mod deploys;
+mod failures;
 
 use std::ops::Deref;
 
 use crate::cluster::{Cluster, Namespace};
-use crate::sandbox::Sandbox;
+use crate::get;
+use crate::sandbox::{Sandbox, until};
 
 const WHAT: &str = "norn on Kubernetes";
 
@@ -63,9 +66,11 @@ impl<'a> Shop<'a> {
     /// One webserver `web`, of which `more` says more, a line a field.
     fn web(&self, more: &str) {
         let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
+        let usual = "    rollout: {timeout: 60s, drain: 2s}\n";
+        let rollout = if more.contains("rollout:") { "" } else { usual };
         self.apps(&format!(
             "  web:\n    role: webserver\n    path: ./web\n    port: 8080\n    \
-             rollout: {{timeout: 60s, drain: 2s}}\n    healthcheck: {{path: /, interval: 1s, startup: 20s}}\n{more}"
+             healthcheck: {{path: /, interval: 1s, startup: 20s}}\n{rollout}{more}"
         ));
     }
 
@@ -90,8 +95,21 @@ spec: {type: NodePort, selector: {dev.norn.app: web}, ports: [{port: 80, targetP
         found.lines().map(str::to_owned).collect()
     }
 
-    fn plan_is_empty(&self) {
-        let ran = self.run("plan --detailed-exitcode");
-        assert_eq!(ran.code, 0, "{}{}\n{}", ran.out, ran.err, self.space.story());
+    /// That `web` answers this, once every node has heard of what serves.
+    fn answers(&self, port: u16, text: &str) {
+        let host = self.space.cluster.node_address();
+        until(&format!("it answers {text}, not {:?}", get(host, port)), || {
+            get(host, port).as_deref() == Ok(text)
+        });
+    }
+
+    fn destroy(&self) {
+        self.ok(&format!("destroy --yes --confirm {}", self.project));
+    }
+}
+
+fn has(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in:\n{text}");
     }
 }
