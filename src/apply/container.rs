@@ -15,7 +15,7 @@ use super::deploy::{blocking, folder_error};
 use super::events::StepError;
 use super::journal::{Done, InStep};
 use super::world::World;
-use crate::desired::{self, Definition, ImageBuild, Runtime, Source};
+use crate::desired::{self, Definition, ImageBuild, Runtime, Source, Volume};
 use crate::failpoint;
 use crate::provider::child::output::Writer;
 use crate::provider::docker::context::Context;
@@ -75,6 +75,7 @@ impl World {
         let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
         let hold = self.hold(app, definition, image, operation);
         let hold = Hold { command: definition.command.clone(), port: definition.port, ..hold };
+        let hold = self.with_volumes(app, definition, hold);
         Ok(Command::Exec(hold.command_line()))
     }
 
@@ -82,6 +83,12 @@ impl World {
     pub fn look(&self, app: &AppName, operation: &str, line: &str) -> Vec<String> {
         let labels = self.labels(app).and("operation", operation);
         Look { engine: self.docker.clone(), labels: labels.into(), line: line.to_owned() }.command_line()
+    }
+
+    /// The container with the app's volumes, and the variables that name them.
+    fn with_volumes(&self, app: &AppName, definition: &Definition, mut hold: Hold) -> Hold {
+        hold.env.extend(definition.volumes.iter().map(Volume::variable));
+        Hold { mounts: self.mounts(app, definition), ..hold }
     }
 
     fn hold(&self, app: &AppName, definition: &Definition, image: String, operation: &str) -> Hold {
@@ -92,6 +99,7 @@ impl World {
             labels: self.labels(app).and("operation", operation).into(),
             env: own.cloned().collect(),
             command: None,
+            mounts: Vec::new(),
             port: None,
             memory: definition.resources.memory,
             cpu: definition.resources.cpu,
@@ -111,6 +119,14 @@ pub struct Making<'a> {
     /// The folder in which the release is made, and the app's part of it.
     pub workshop: &'a Path,
     pub inside: &'a Path,
+}
+
+/// What a command in an image is given besides the app's environment.
+pub enum Sees<'a> {
+    /// Nothing.
+    Image,
+    /// The app's volumes, and these variables.
+    Volumes(&'a BTreeMap<String, String>),
 }
 
 impl Making<'_> {
@@ -185,19 +201,22 @@ impl Making<'_> {
         step: &InStep,
         dir: &Path,
         line: &str,
-        more: &BTreeMap<String, String>,
+        sees: Sees<'_>,
     ) -> Result<Done, StepError> {
         let world = &step.run.world;
         let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
         let hold = world.hold(self.app, self.definition, image, &step.id);
-        let hold = Hold {
-            command: Some(desired::Command::Shell(line.to_owned())),
-            env: hold.env.into_iter().chain(more.keys().cloned()).collect(),
-            grace: ONE_OFF,
-            ..hold
+        let hold = Hold { command: Some(desired::Command::Shell(line.to_owned())), grace: ONE_OFF, ..hold };
+        let (hold, env) = match sees {
+            Sees::Image => (hold, world.env(self.app, self.definition)),
+            Sees::Volumes(more) => {
+                let mut hold = world.with_volumes(self.app, self.definition, hold);
+                hold.env.extend(more.keys().cloned());
+                let mut env = world.env_with_volumes(self.app, self.definition)?;
+                env.extend(more.clone());
+                (hold, env)
+            }
         };
-        let mut env = world.env(self.app, self.definition);
-        env.extend(more.clone());
         let output = command::run(step, &Command::Exec(hold.command_line()), line, dir, &env).await?;
         Ok(Done { output, ..Done::default() })
     }

@@ -67,10 +67,10 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         steps: vec![PlannedStep { step: Step::CreateDeployment, skip }],
         waits: Vec::new(),
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
-        blocked: roll.as_ref().and_then(|_| {
+        blocked: context.volumes_stay().or(roll.as_ref().and_then(|_| {
             let missing = context.missing_release().map(|_| Blocked::ReleaseMissing);
             context.elsewhere().or(missing)
-        }),
+        })),
         before: context.known.before.clone(),
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: context.renamed_from.cloned(),

@@ -128,6 +128,12 @@ pub enum Blocked {
     ElsewhereRunning { host: String },
     /// The folder of the running release is gone, and no deploy in the plan makes another.
     ReleaseMissing,
+    /// These volumes would not follow the app from its runtime or its name.
+    VolumesStay {
+        volumes: Vec<String>,
+        /// Such as `the name web`.
+        with: String,
+    },
     /// The app wants a port of another, which in turn waits for this one.
     PortHeld { port: u16, by: AppName },
 }

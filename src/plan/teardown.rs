@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::known::Known;
 use super::{
     Action, Blocked, Facts, Operation, Options, PlannedStep, Reason, Risk, Running, Step, TeardownWork, Work,
+    volumes,
 };
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Why};
@@ -51,6 +52,8 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     if let Some(forge) = stored.forges.get(app).filter(|forge| forge.status == ForgeStatus::ForgeFailed) {
         reasons.push(Reason::LastFailed { error: forge.error.clone() });
     }
+    let keeps = ["snapshots", "logs"].map(str::to_owned);
+    let keeps = keeps.into_iter().chain(volumes::kept(known.live())).collect();
     let runtime = known.live().map(|live| live.runtime).unwrap_or_default();
     Operation {
         address: Address::forge(app),
@@ -65,7 +68,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
         work: Work::Teardown(TeardownWork {
             runtime,
             release: known.deploy.map(|release| release.folder),
-            keeps: vec!["snapshots".into(), "logs".into()],
+            keeps,
         }),
     }
 }

@@ -4,7 +4,8 @@ use crate::apply::reached;
 use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
 use crate::plan::resume::{Moved, Now};
 use crate::plan::{
-    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
+    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip,
+    TeardownWork, Work,
 };
 use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
 
@@ -130,6 +131,12 @@ pub fn blocked(blocked: &Blocked) -> String {
             )
         }
         Blocked::ReleaseMissing => "the folder of its release is gone: deploy it too".into(),
+        Blocked::VolumesStay { volumes, with } => {
+            let volumes = volumes.join(", ");
+            format!(
+                "what is in its volumes ({volumes}) would stay with {with}: keep that, or give the volumes other names and begin with empty ones"
+            )
+        }
         Blocked::PortHeld { port, by } => {
             format!(
                 "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
@@ -144,6 +151,7 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::CommitNotLookedUp => "commit-not-looked-up",
         Blocked::ElsewhereRunning { .. } => "elsewhere",
         Blocked::ReleaseMissing => "release-missing",
+        Blocked::VolumesStay { .. } => "volumes-stay",
         Blocked::PortHeld { .. } => "port-held",
     }
 }
@@ -241,7 +249,7 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         }
         Work::Teardown(work) => {
             all.push(("deletes", "what runs of it, and its releases".to_owned()));
-            all.push(("keeps", format!("its {}", work.keeps.join(" and "))));
+            all.push(("keeps", format!("its {}", kept(work))));
         }
     }
     if let Risk::Interrupts(why) = operation.risk {
@@ -253,6 +261,14 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         all.push(("after", others.join(", ")));
     }
     all
+}
+
+/// What a teardown leaves, such as `snapshots, logs and volume data`.
+pub fn kept(work: &TeardownWork) -> String {
+    match work.keeps.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        all => all.join(", "),
+    }
 }
 
 fn deploy(operation: &Operation, work: &DeployWork, all: &mut Vec<(&'static str, String)>) {

@@ -24,7 +24,6 @@ const FIELDS: &[&str] = &[
     "services.postgres.migrations",
     "services.storage",
     "target",
-    "volumes",
 ];
 
 /// What would run an app: its own word, the project's, else what the spec gives it to run.

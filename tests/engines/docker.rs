@@ -8,6 +8,7 @@ mod crash;
 mod deploys;
 mod health;
 mod pulled;
+mod volumes;
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
