@@ -44,14 +44,16 @@ pub fn runs_in(definition: &Definition) -> bool {
     definition.runtime == Runtime::Docker
 }
 
-pub fn engine_error(error: &EngineError) -> StepError {
-    StepError::new(error.to_string())
+impl From<EngineError> for StepError {
+    fn from(error: EngineError) -> Self {
+        Self::new(error.to_string())
+    }
 }
 
 impl World {
     /// The engine of this stage.
     pub async fn engine(&self) -> Result<Engine, StepError> {
-        Engine::connect(&self.docker).await.map_err(|error| engine_error(&error))
+        Ok(Engine::connect(&self.docker).await?)
     }
 
     pub fn labels(&self, app: &AppName) -> Labels {
@@ -148,10 +150,8 @@ impl Making<'_> {
         };
         let output = writer.finish(&mut told).unwrap_or_default();
         let id = made.map_err(|error| {
-            let lines: Vec<&str> = output.lines().collect();
-            let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
-            let help = (!lines.is_empty()).then(|| format!("the whole output is in {}", log.display()));
-            StepError { evidence: evidence.collect(), help, output: output.clone(), ..error }
+            let error = command::with_last_words(error, output.clone());
+            if output.is_empty() { error } else { error.help(command::whole_output(&log)) }
         })?;
         talk("made an image for").map_err(|error| StepError::new(error.to_string()))?;
         let (workshop, inside, named) = (self.workshop.to_owned(), self.inside.to_owned(), id.clone());
@@ -176,14 +176,12 @@ impl Making<'_> {
         let world = &step.run.world;
         let build = match (self.source, self.build) {
             (Source::Image { name }, _) => {
-                let pulled = engine.pull(name, self.commit, &world.logins, on_line).await;
-                return pulled.map_err(|error| engine_error(&error));
+                return Ok(engine.pull(name, self.commit, &world.logins, on_line).await?);
             }
             (Source::Local { .. } | Source::Git { .. }, build) => build.expect("code has a build"),
         };
         let folder = self.inside.join(&build.context);
-        let context = Context::open(&folder, &build.dockerfile)
-            .map_err(|error| engine_error(&EngineError::Context(error)))?;
+        let context = Context::open(&folder, &build.dockerfile).map_err(EngineError::Context)?;
         if !releases::stays_inside(self.inside, Path::new(&build.context)) {
             return Err(StepError::new(format!(
                 "`build.context` {} leaves the code by a link",
@@ -192,7 +190,7 @@ impl Making<'_> {
         }
         let labels = world.labels(self.app).and("commit", self.commit).and("operation", &step.id);
         let recipe = Recipe { context, target: build.target.as_deref(), args: &build.args, labels: &labels };
-        engine.build(recipe, on_line).await.map_err(|error| engine_error(&error))
+        Ok(engine.build(recipe, on_line).await?)
     }
 
     /// Runs a command of the spec in the image.
@@ -225,8 +223,7 @@ impl Making<'_> {
     pub async fn name(&self, world: &World, tag: &str) -> Result<(), StepError> {
         let image = image(self.inside).map_err(|error| folder_error(&self.inside.join(FILE), &error))?;
         let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
-        let named = world.engine().await?.name(&image, &world.repository(self.app), tag).await;
-        named.map_err(|error| engine_error(&error))
+        Ok(world.engine().await?.name(&image, &world.repository(self.app), tag).await?)
     }
 }
 
@@ -235,10 +232,10 @@ impl Making<'_> {
 pub async fn sweep(world: &World, app: &AppName) -> Result<(), StepError> {
     let engine = world.engine().await?;
     let labels = world.labels(app);
-    engine.sweep(&labels).await.map_err(|error| engine_error(&error))?;
-    for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
+    engine.sweep(&labels).await?;
+    for image in engine.images(&labels).await? {
         if image.names.is_empty() {
-            engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
+            engine.remove_image(&image.id).await?;
         }
     }
     Ok(())
@@ -247,8 +244,7 @@ pub async fn sweep(world: &World, app: &AppName) -> Result<(), StepError> {
 /// Removes what a deploy that came to nothing left in the engine, and the image that proved unfit.
 pub async fn give_up(world: &World, app: &AppName, unfit: Option<&str>) -> Result<(), StepError> {
     if let Some(image) = unfit {
-        let removed = world.engine().await?.remove_image(image).await;
-        removed.map_err(|error| engine_error(&error))?;
+        world.engine().await?.remove_image(image).await?;
     }
     sweep(world, app).await
 }
@@ -257,12 +253,12 @@ pub async fn give_up(world: &World, app: &AppName, unfit: Option<&str>) -> Resul
 pub async fn remove(world: &World, app: &AppName) -> Result<(), StepError> {
     let engine = world.engine().await?;
     let labels = world.labels(app);
-    engine.sweep(&labels).await.map_err(|error| engine_error(&error))?;
-    for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
-        engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
+    engine.sweep(&labels).await?;
+    for image in engine.images(&labels).await? {
+        engine.remove_image(&image.id).await?;
     }
     // What was pulled has no label of ours, and may serve others.
-    engine.unname(&world.repository(app)).await.map_err(|error| engine_error(&error))
+    Ok(engine.unname(&world.repository(app)).await?)
 }
 
 /// `sha256:` and so much of an image's id as tells it from others.
