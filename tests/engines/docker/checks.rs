@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::engine::Engine;
-use crate::sandbox::{get, until};
+use crate::sandbox::{command_line, get, until};
 use crate::shared::free_port;
 
 use super::{Shop, WHAT, has};
@@ -153,10 +153,9 @@ pub fn runs(line: &str) -> bool {
 
 /// The processes of this machine with such a command line, those in containers too.
 pub fn pids(line: &str) -> Vec<u32> {
-    let has = |pid: &u32| {
-        let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&text).trim_end_matches('\0').replace('\0', " ") == line
-    };
     let names = std::fs::read_dir("/proc").expect("/proc").flatten();
-    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has).collect()
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| command_line(*pid) == line)
+        .collect()
 }
