@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use crate::engine::Engine;
 use crate::sandbox::exists;
 
-use super::{Shop, WHAT, has};
+use super::{Shop, has};
 
 /// A worker that writes what it is into its volume as it starts.
 fn worker(name: &str, version: &str, more: &str) -> String {
@@ -32,8 +31,7 @@ impl Shop<'_> {
 
 #[test]
 fn a_volume_outlives_deploys_and_the_app() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
+    let Some(shop) = Shop::new() else { return };
     let volumes = "volumes: [{name: data, mountPath: /data, size: 1Gi}]\n";
     let more = format!(
         "build: {{test: 'echo \"[$NORN_VOLUME_DATA]\"; test ! -e /data'}}\n\
@@ -47,7 +45,7 @@ fn a_volume_outlives_deploys_and_the_app() {
     shop.plan_is_empty();
     let volume = format!("{}.mail.data", shop.project);
     assert_eq!(shop.volumes(), [volume.as_str()]);
-    let labels = engine.ok(&format!("volume inspect {volume}"));
+    let labels = shop.engine.ok(&format!("volume inspect {volume}"));
     has(&labels, &["\"dev.norn.app\": \"mail\"", "\"dev.norn.stage\": \"\""]);
 
     shop.write("web/release", "two");
@@ -77,14 +75,13 @@ fn a_volume_outlives_deploys_and_the_app() {
     shop.destroy();
     shop.comes_to(0, 0);
     for volume in shop.volumes() {
-        engine.ok(&format!("volume rm {volume}"));
+        shop.engine.ok(&format!("volume rm {volume}"));
     }
 }
 
 #[test]
 fn a_folder_of_the_host_is_mounted_and_another_s_volume_is_not() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
+    let Some(shop) = Shop::new() else { return };
     let host = shop.path("srv");
     let volumes = format!("volumes: {{data: {{mountPath: /data, hostPath: {}}}}}\n", host.display());
     shop.apps(&worker("mail", "v1", &volumes));
@@ -98,12 +95,12 @@ fn a_folder_of_the_host_is_mounted_and_another_s_volume_is_not() {
     shop.plan_is_empty();
 
     let volume = format!("{}.mail.data", shop.project);
-    engine.ok(&format!("volume create {volume}"));
+    shop.engine.ok(&format!("volume create {volume}"));
     shop.apps(&worker("mail", "v2", "volumes: {data: {mountPath: /data}}\n"));
     let ran = shop.apply_fails(1, 1);
     has(&ran.err, &[&format!("could not use the volume {volume}: it is there and not norn's")]);
     assert_eq!(shop.data("mail"), "v1");
-    engine.ok(&format!("volume rm {volume}"));
+    shop.engine.ok(&format!("volume rm {volume}"));
     shop.destroy();
     shop.comes_to(0, 0);
     assert_eq!(shop.read("srv/starts"), "v1\n");
