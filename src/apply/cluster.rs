@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
 use super::command;
-use super::container::engine_error;
 use super::deploy::folder_error;
 use super::events::StepError;
 use super::forge::LiveRoll;
@@ -81,7 +80,7 @@ impl<'a> Pods<'a> {
         let deployment = cluster.look(&deployment(live.app)).await?;
         // One that others made has its own, which cannot be changed.
         let selector = deployment.map(|found| found["spec"]["selector"]["matchLabels"].clone());
-        let logins = world.logins.docker_config(image).await.map_err(|error| engine_error(&error))?;
+        let logins = world.logins.docker_config(image).await?;
         let extra = Extra {
             pull_secrets: logins.iter().map(|_| pull_secret(live.app)).collect(),
             selector: selector.and_then(|labels| serde_json::from_value(labels).ok()),
@@ -225,14 +224,17 @@ impl<'a> Pods<'a> {
     /// Waits until what was put back is whole. What the cluster still says of the version that failed is
     /// no answer.
     async fn whole_again(&self) -> bool {
+        let name = self.live.app.as_str();
         let whole = async {
-            let look =
-                || self.cluster.rolled_out(self.live.app.as_str(), BACK, std::future::pending(), |_| {});
-            while let Err(WaitError::Failed { .. }) = look().await {
-                sleep(AGAIN).await;
+            loop {
+                match self.cluster.rolled_out(name, BACK, std::future::pending(), |_| {}).await {
+                    Ok(()) => return true,
+                    Err(WaitError::Failed { .. }) => sleep(AGAIN).await,
+                    Err(WaitError::Cancelled | WaitError::Cluster(_)) => return false,
+                }
             }
         };
-        timeout(BACK, whole).await.is_ok()
+        timeout(BACK, whole).await.unwrap_or(false)
     }
 
     /// Removes what no version needs any more.

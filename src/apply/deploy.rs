@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Run;
 use super::cluster::Pods;
 use super::command;
-use super::container::{self, Making};
+use super::container::{self, Making, Sees};
 use super::events::StepError;
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
@@ -277,7 +277,7 @@ impl<'a> Deploying<'a> {
         }
         let inside = self.inside();
         if let Some(making) = self.making(&inside) {
-            return making.run(&step, &inside, command, &BTreeMap::new()).await;
+            return making.run(&step, &inside, command, Sees::Image).await;
         }
         let env = self.run.world.env(self.app, &self.work.definition);
         command::shell(&step, command, &inside, &env).await
@@ -325,12 +325,12 @@ impl<'a> Deploying<'a> {
             let release = self.pinned(&step).await?;
             return Pods::new(&self.live_roll(&release), &step).await?.job(command).await;
         }
-        let mut env = world.env(self.app, &self.work.definition);
+        let mut env = world.env_with_volumes(self.app, &self.work.definition)?;
         let own = world.postgres.is_some() || env.contains_key("DATABASE_URL");
         let postgres = if own { BTreeMap::new() } else { world.environment.postgres.clone() };
         let (dir, inside) = (self.dir(), self.inside());
         if let Some(making) = self.making(&inside) {
-            return making.run(&step, &dir, command, &postgres).await;
+            return making.run(&step, &dir, command, Sees::Volumes(&postgres)).await;
         }
         env.extend(postgres);
         command::shell(&step, command, &dir, &env).await

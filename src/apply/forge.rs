@@ -12,6 +12,7 @@ use super::container;
 use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
 use super::journal::{Done, InStep, Journal, Row};
+use super::volumes;
 use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
@@ -46,7 +47,12 @@ pub async fn forge(
     let mut begin = Vec::new();
     if let Some(from) = &work.renamed_from {
         // Before the state knows the new name: what runs is never lost from sight.
-        follow(run, app, from).map_err(|error| Stopped::Failed { step: None, error })?;
+        follow(run, app, from).map_err(|error| {
+            let (address, step) = (operation.address.clone(), Step::CreateDeployment);
+            let (took, told) = (Duration::ZERO, error.clone());
+            run.events.send(Event::StepFailed { address, step, took, error: told });
+            Stopped::Failed { step: None, error }
+        })?;
         begin.push(Change::AppRenamed { from: from.clone(), to: app.clone() });
     }
     begin.push(Change::ForgeStarted { app: app.clone(), status: ForgeStatus::Forging });
@@ -72,6 +78,7 @@ pub async fn forge(
 /// Lets a new name go on from what stands under the former one.
 fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
     let World { home, folders, .. } = &run.world;
+    volumes::follow(folders, app, from)?;
     home.succeed(app, from).map_err(|error| folder_error(&home.run, &error))?;
     let (old, new) = (folders.cache(from), folders.cache(app));
     if old.is_dir() && !new.exists() {
@@ -172,6 +179,8 @@ pub async fn teardown(
                 });
                 removed.await.map_err(|error| folder_error(&folder, &error))?;
             }
+            // Nothing runs any more that knows the app by a former name.
+            let _ = volumes::forget(folders, app);
             match work.runtime {
                 Runtime::Docker => container::remove(&step.run.world, app).await?,
                 // What was built here may have been built elsewhere, where there is an engine.
@@ -251,7 +260,7 @@ impl LiveRoll<'_> {
             },
             definition: self.forge.definition_digest(),
             command,
-            env: Env(world.env(self.app, definition)),
+            env: Env(world.env_with_volumes(self.app, definition)?),
             port: definition.port,
             front: world::front(definition.front),
             replicas: definition.replicas,
@@ -282,6 +291,8 @@ impl LiveRoll<'_> {
             }
             other => other.map_err(|error| roll_error(&error, step))?,
         };
+        // What runs now knows the present name; a link that stays is in nobody's way.
+        let _ = volumes::forget(&world.folders, self.app);
         let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
             1 => "1 replica runs".to_owned(),
             n => format!("{n} replicas run"),

@@ -71,13 +71,10 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         steps: steps(&app.definition, skip),
         waits: Vec::new(),
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
-        blocked: match &roll {
-            None => context.moves(),
-            Some(_) => {
-                let missing = || context.missing_release().map(|_| Blocked::ReleaseMissing);
-                context.elsewhere().or_else(missing)
-            }
-        },
+        blocked: context.moves().or_else(|| context.volumes_stay()).or_else(|| {
+            let missing = || context.missing_release().map(|_| Blocked::ReleaseMissing);
+            roll.as_ref().and_then(|_| context.elsewhere().or_else(missing))
+        }),
         before: context.known.before.clone(),
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: context.renamed_from.cloned(),

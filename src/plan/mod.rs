@@ -19,6 +19,7 @@ pub mod resume;
 pub mod saved;
 pub mod select;
 mod teardown;
+mod volumes;
 mod waits;
 
 #[cfg(test)]

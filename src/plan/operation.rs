@@ -139,6 +139,12 @@ pub enum Blocked {
     Moves { from: String, to: String },
     /// What a cluster has keeps its name.
     RenamedInCluster { from: AppName },
+    /// These volumes would not follow the app from its runtime or its name.
+    VolumesStay {
+        volumes: Vec<String>,
+        /// Such as `the name web`.
+        with: String,
+    },
     /// The app wants a port of another, which in turn waits for this one.
     PortHeld { port: u16, by: AppName },
 }

@@ -66,7 +66,9 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
         blocked: match fact {
             SourceFact::NotLookedUp => Some(Blocked::CommitNotLookedUp),
-            SourceFact::Version(_) | SourceFact::LastSeen(_) => context.elsewhere(),
+            SourceFact::Version(_) | SourceFact::LastSeen(_) => {
+                context.elsewhere().or_else(|| context.volumes_stay())
+            }
         },
         before: context.known.before.clone(),
         work: Work::Deploy(Box::new(DeployWork {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::known::Known;
 use super::{
     Action, Blocked, Facts, Operation, Options, PlannedStep, Reason, Risk, Running, Step, TeardownWork, Work,
+    volumes,
 };
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Runtime, Why};
@@ -51,6 +52,8 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     if let Some(forge) = stored.forges.get(app).filter(|forge| forge.status == ForgeStatus::ForgeFailed) {
         reasons.push(Reason::LastFailed { error: forge.error.clone() });
     }
+    let keeps = ["snapshots", "logs"].map(str::to_owned);
+    let keeps = keeps.into_iter().chain(volumes::kept(known.live())).collect();
     let runtime = known.runtime();
     let namespace = known.forge.as_ref().and_then(|forge| forge.namespace.as_ref());
     let steps: &[Step] = match runtime {
@@ -71,7 +74,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
             runtime,
             namespace: namespace.map(|namespace| namespace.name.clone()),
             release: known.deploy.map(|release| release.folder),
-            keeps: vec!["snapshots".into(), "logs".into()],
+            keeps,
         }),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod docker;
+mod dockerignore;
 pub mod dump;
 pub mod files;
 pub mod folders;

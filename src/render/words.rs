@@ -4,7 +4,8 @@ use crate::apply::reached;
 use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
 use crate::plan::resume::{Moved, Now};
 use crate::plan::{
-    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
+    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip,
+    TeardownWork, Work,
 };
 use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
 
@@ -140,6 +141,12 @@ pub fn blocked(blocked: &Blocked) -> String {
         Blocked::RenamedInCluster { from } => {
             format!("on kubernetes it cannot be renamed: keep the name {from}, or destroy {from} first")
         }
+        Blocked::VolumesStay { volumes, with } => {
+            let volumes = volumes.join(", ");
+            format!(
+                "what is in its volumes ({volumes}) would stay with {with}: keep that, or give the volumes other names and begin with empty ones"
+            )
+        }
         Blocked::PortHeld { port, by } => {
             format!(
                 "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
@@ -156,6 +163,7 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::ReleaseMissing => "release-missing",
         Blocked::Moves { .. } => "moves",
         Blocked::RenamedInCluster { .. } => "renamed-in-cluster",
+        Blocked::VolumesStay { .. } => "volumes-stay",
         Blocked::PortHeld { .. } => "port-held",
     }
 }
@@ -255,7 +263,7 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         }
         Work::Teardown(work) => {
             all.push(("deletes", "what runs of it, and its releases".to_owned()));
-            all.push(("keeps", format!("its {}", work.keeps.join(" and "))));
+            all.push(("keeps", format!("its {}", kept(work))));
         }
     }
     if let Risk::Interrupts(why) = operation.risk {
@@ -267,6 +275,14 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         all.push(("after", others.join(", ")));
     }
     all
+}
+
+/// What a teardown leaves, such as `snapshots, logs and volume data`.
+pub fn kept(work: &TeardownWork) -> String {
+    match work.keeps.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        all => all.join(", "),
+    }
 }
 
 fn deploy(operation: &Operation, work: &DeployWork, all: &mut Vec<(&'static str, String)>) {

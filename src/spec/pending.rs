@@ -24,7 +24,6 @@ const FIELDS: &[&str] = &[
     "services.postgres.migrations",
     "services.storage",
     "target",
-    "volumes",
 ];
 
 /// What would run an app: its own word, the project's, else what the spec gives it to run.
@@ -65,7 +64,7 @@ pub fn warnings(staged: &Staged, told: &dyn Fn(Span) -> bool) -> Option<Problem>
             let published =
                 project.kubernetes.as_ref().is_some_and(|cluster| cluster.ingress_class.is_some());
             let there = runtime(app, project) == Runtime::Kubernetes;
-            if there && (*field == "volumes" || *field == "hosts.external" && published) {
+            if *field == "hosts.external" && there && published {
                 continue;
             }
             let Some(span) = find(&entry.value, field) else { continue };

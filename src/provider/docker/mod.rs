@@ -3,7 +3,7 @@
 //!
 //! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
 //! (`context`), images (`image`), registries (`registry`, `push`, `refusal`), containers (`hold`).
-//! Invariants: every container and image that norn makes carries its labels; a container has a
+//! Invariants: every container, image and volume that norn makes carries its labels; a container has a
 //! holder, and one whose holder is dead may be removed.
 
 pub mod context;
@@ -16,6 +16,7 @@ pub mod registry;
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::errors::Error;
+use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
@@ -140,6 +141,27 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Makes a volume, unless it is there.
+    ///
+    /// # Errors
+    /// One of that name that has not these labels, and what the engine cannot do.
+    async fn volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
+        let doing = format!("use the volume {name}");
+        let wanted = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: Some(labels.map()),
+            ..VolumeCreateRequest::default()
+        };
+        let made = self.docker.create_volume(wanted).await.map_err(|error| self.failed(&doing, &error))?;
+        match labels.0.iter().find(|(name, value)| made.labels.get(*name) != Some(value)) {
+            Some((name, value)) => {
+                let why = format!("it is there and not norn's, for it has no label {name}={value}");
+                Err(EngineError::Refused { doing, why })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Removes a container with its anonymous volumes; one that is gone is as wanted.
     async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
@@ -150,7 +172,7 @@ impl Engine {
     }
 }
 
-/// Whose a container or an image is.
+/// Whose a container, an image or a volume is.
 #[derive(Debug, Clone)]
 pub struct Labels(BTreeMap<String, String>);
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Checks;
-use crate::spec::model::{App, Command, Front, Healthcheck, Role, Runtime, Secrets, Volumes};
+use crate::spec::model::{App, Command, Front, Healthcheck, Role, Runtime, Secrets};
 use crate::spec::name::AppName;
 use crate::spec::pending;
 use crate::spec::problem::Problem;
@@ -235,23 +235,6 @@ impl Checks<'_> {
                     .at(at, "a plain value")
                     .at(also, "a secret")
                     .help("keep it in `secrets`, or rename one"),
-                );
-            }
-        }
-    }
-
-    pub(super) fn volumes(&mut self, name: &AppName, app: &App) {
-        let Some(Volumes::List(volumes)) = &app.volumes else { return };
-        let mut seen = BTreeSet::new();
-        for volume in volumes {
-            if !seen.insert(&volume.name) {
-                self.say(
-                    Problem::error(
-                        "duplicate-volume",
-                        format!("app `{name}` has two volumes called `{}`", volume.name),
-                    )
-                    .at(self.value(name, "volumes"), "in this list")
-                    .help("rename one of them"),
                 );
             }
         }

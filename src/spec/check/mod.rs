@@ -1,13 +1,14 @@
 //! Rules between the fields of a document.
 //!
 //! Here: what is wrong although every value alone is right: of one app (`app`), of its paths
-//! (`paths`), between apps (`relations`), of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
+//! (`paths`) and volumes (`volumes`), between apps (`relations`), of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
 //! between apps (`cycle`).
 
 mod app;
 mod paths;
 mod relations;
 mod state;
+mod volumes;
 
 pub use paths::normal;
 

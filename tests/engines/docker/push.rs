@@ -146,7 +146,7 @@ fn is_there(engine: &Engine, name: &str) -> bool {
 #[test]
 fn what_is_pushed_is_pulled_by_the_digest_that_comes_back() {
     let (Some(engine), Some(registry)) = (Engine::shared(WHAT), Registry::shared(WHAT)) else { return };
-    let shop = Shop::new(engine);
+    let shop = Shop::on(engine);
     let (first, name) = image(&shop, "one", 2);
     let there = registry.image(&format!("{}/web:1", shop.project));
     let repository = there.trim_end_matches(":1");
@@ -204,7 +204,7 @@ fn a_registry_that_wants_a_login_gets_the_specs_else_dockers() {
     let Some(registry) = Registry::start(&world, Rules { login: true, ..Rules::default() }, WHAT) else {
         return;
     };
-    let shop = Shop::new(engine);
+    let shop = Shop::on(engine);
     let (id, _) = image(&shop, "closed", 1);
     let (there, host) = (registry.image("shop/web:1"), registry.host());
     // Logins are one file: no other test is to write it at the same time.
@@ -258,7 +258,7 @@ fn a_registry_that_wants_a_login_gets_the_specs_else_dockers() {
 fn a_registry_that_dies_in_the_middle_gets_the_rest_by_the_next_push() {
     let (Some(engine), Some(world)) = (Engine::shared(WHAT), World::shared(WHAT)) else { return };
     let Some(registry) = Registry::start(&world, Rules::default(), WHAT) else { return };
-    let shop = Shop::new(engine);
+    let shop = Shop::on(engine);
     let (id, _) = image(&shop, "large", 300);
     let there = registry.image("large:1");
     let push = Push::of(engine, &id, &there).start();
@@ -306,7 +306,7 @@ fn size(folder: &Path) -> u64 {
 fn a_place_that_takes_no_image_is_told_with_what_mends_it() {
     let (Some(engine), Some(world)) = (Engine::own(WHAT), World::shared(WHAT)) else { return };
     let Some(registry) = Registry::start(&world, Rules::default(), WHAT) else { return };
-    let shop = Shop::new(engine);
+    let shop = Shop::on(engine);
     let (id, name) = image(&shop, "unwanted", 1);
     let says = |there: &str, words: &[&str]| {
         has(&Push::of(engine, &id, there).fails(), words);
@@ -346,7 +346,7 @@ fn a_registry_without_space_is_told() {
     let Some(registry) = Registry::start(&world, Rules { space: Some(4), ..Rules::default() }, WHAT) else {
         return;
     };
-    let shop = Shop::new(engine);
+    let shop = Shop::on(engine);
     let (id, _) = image(&shop, "large", 8);
     let (there, host) = (registry.image("web:1"), registry.host());
     // All that this one tells is that it failed.
@@ -366,7 +366,7 @@ async fn nodes_pull_what_was_pushed_with_the_login_that_they_are_given() {
     let Some(registry) = Registry::start(&world, Rules { login: true, ..Rules::default() }, WHAT) else {
         return;
     };
-    let shop = Shop::new(cluster.engine);
+    let shop = Shop::on(cluster.engine);
     let there = registry.image(&format!("{}/web:1", shop.project));
     let pushed = Push::of(cluster.engine, BASE, &there).with(OWN, PASSWORD).run();
     let pinned = pushed.result.expect("it is pushed");
