@@ -95,6 +95,7 @@ impl World {
             image,
             labels: self.labels(app).and("operation", operation).into(),
             env: own.cloned().collect(),
+            hosts: definition.referred().map(|app| app.to_string()).collect(),
             command: None,
             mounts: Vec::new(),
             port: None,

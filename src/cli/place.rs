@@ -399,7 +399,7 @@ pub fn resolve(field: &str, text: &str, staged: &Staged, variables: &Variables) 
             Part::Text(text) => whole.push_str(&text),
             Part::Reference(reference) => {
                 let used = Use { path: Vec::new(), span: staged.tree.span, reference };
-                match variables.lookup(&used, &|_| None) {
+                match variables.lookup(&used, &|_, _| None) {
                     Lookup::Value(value) => whole.push_str(&value),
                     Lookup::Missing(complaint) => {
                         return Err(

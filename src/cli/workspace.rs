@@ -15,6 +15,7 @@ use crate::spec::problem::Problem;
 use crate::spec::reference::{Absent, AppField, Reference};
 use crate::spec::shape::Use;
 use crate::spec::value::{Complaint, EnvName};
+use crate::spec::way::{self, Way};
 
 const NAMES: [&str; 2] = ["infraspec.yaml", "infraspec.yml"];
 
@@ -130,8 +131,8 @@ impl Variables {
         self.0.get(name).map(String::as_str)
     }
 
-    /// What a reference stands for. `port` tells the port of an app of the same project.
-    pub fn lookup(&self, used: &Use, port: &dyn Fn(&str) -> Option<u16>) -> Lookup {
+    /// What a reference stands for. `way` tells how the app that refers reaches another.
+    pub fn lookup(&self, used: &Use, way: &dyn Fn(&Use, &AppName) -> Option<Way>) -> Lookup {
         match &used.reference {
             Reference::Variable { name, absent } => match (self.get(name), absent) {
                 (Some(value), Absent::Error) => Lookup::Value(value.to_owned()),
@@ -146,10 +147,10 @@ impl Variables {
                     help: format!("set {name} in norn's environment, or in a file given with --env-file"),
                 }),
             },
-            Reference::App { app, field } => match (port(app.as_str()), field) {
-                (_, AppField::Host) => Lookup::Value("127.0.0.1".into()),
-                (Some(port), AppField::Port) => Lookup::Value(port.to_string()),
-                (Some(port), AppField::Url) => Lookup::Value(format!("http://127.0.0.1:{port}")),
+            Reference::App { app, field } => match (way(used, app), field) {
+                (Some(Way { host, .. }), AppField::Host) => Lookup::Value(host),
+                (Some(Way { port, .. }), AppField::Port) => Lookup::Value(port.to_string()),
+                (Some(way), AppField::Url) => Lookup::Value(way.url()),
                 (None, _) => Lookup::Missing(Complaint {
                     message: format!("app `{app}` has no port"),
                     help: format!("give `{app}` a `port`"),
@@ -201,11 +202,11 @@ pub fn resolve(
     plain: &Staged,
     variables: &Variables,
 ) -> Staged {
-    let port = |app: &str| {
-        let name = app.parse::<AppName>().ok()?;
-        plain.project.as_ref()?.apps.get(&name)?.port
+    let way = |used: &Use, app: &AppName| {
+        let from = used.path.get(1).map_or("", String::as_str);
+        way::way(plain.project.as_ref()?, from, app)?.ok()
     };
-    document.stage(stage, Some(&|used: &Use| variables.lookup(used, &port)))
+    document.stage(stage, Some(&|used: &Use| variables.lookup(used, &way)))
 }
 
 /// The error of a command that needs a good spec, with every problem shown before.

@@ -18,6 +18,7 @@ pub use from_spec::from_spec;
 use crate::secret::Secret;
 use crate::spec;
 use crate::spec::name::{AppName, ProjectName, StageName};
+use crate::spec::reference::{self, Part, Reference};
 
 /// Everything that should exist.
 #[derive(Debug, Clone)]
@@ -132,6 +133,21 @@ pub struct Definition {
     /// How the world reaches it, on Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
+}
+
+impl Definition {
+    /// The apps to which its references lead.
+    pub fn referred(&self) -> impl Iterator<Item = AppName> + '_ {
+        let spellings = self.env.values().filter_map(|value| match value {
+            EnvValue::Reference(spelling) => Some(spelling),
+            EnvValue::Literal(_) => None,
+        });
+        let parts = spellings.flat_map(|spelling| reference::parse(spelling).unwrap_or_default());
+        parts.filter_map(|part| match part {
+            Part::Reference(Reference::App { app, .. }) => Some(app),
+            Part::Reference(Reference::Variable { .. }) | Part::Text(_) => None,
+        })
+    }
 }
 
 /// A folder that outlives a release.

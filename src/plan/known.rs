@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Former;
 use crate::address::Address;
-use crate::desired::{Definition, EnvValue, Front, Runtime};
+use crate::desired::{Definition, Front, Runtime};
 use crate::spec::name::AppName;
-use crate::spec::reference::{self, Part, Reference};
 use crate::state::format::{DeployV1, ForgeV1};
 use crate::state::{Deployment, DeploymentStatus, Digests, Record, Snapshot};
 
@@ -68,20 +67,6 @@ pub fn held_port(definition: &Definition) -> Option<u16> {
     let opens = definition.replicas > 0 || definition.front != Front::Off;
     // A pod's port is its own.
     definition.port.filter(|_| opens && !definition.runtime.is_kubernetes())
-}
-
-/// The apps to which the references of a definition lead.
-pub fn referred(definition: &Definition) -> impl Iterator<Item = AppName> + '_ {
-    let spellings = definition.env.values().filter_map(|value| match value {
-        EnvValue::Reference(spelling) => Some(spelling),
-        EnvValue::Literal(_) => None,
-    });
-    spellings.flat_map(|spelling| reference::parse(spelling).unwrap_or_default()).filter_map(
-        |part| match part {
-            Part::Reference(Reference::App { app, .. }) => Some(app),
-            Part::Reference(Reference::Variable { .. }) | Part::Text(_) => None,
-        },
-    )
 }
 
 /// The rows of `deployments`, indexed once for all apps.

@@ -56,7 +56,7 @@ impl Graph {
             }
             let node = nodes.entry(name.clone()).or_insert_with(|| {
                 let live = known::live_definition(renames.get(name).unwrap_or(name), stored);
-                let refers = live.as_ref().map(|live| known::referred(live).collect()).unwrap_or_default();
+                let refers = live.as_ref().map(|live| live.referred().collect()).unwrap_or_default();
                 let holds = live.as_ref().and_then(known::held_port);
                 Node { turns: None, removal, refers, holds, wants: holds.filter(|_| !removal) }
             });

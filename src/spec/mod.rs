@@ -24,6 +24,7 @@ pub mod shape;
 pub mod source;
 mod syntax;
 pub mod value;
+pub mod way;
 mod words;
 pub mod yaml;
 

@@ -8,10 +8,12 @@ use crate::plan::{Options, Plan, plan};
 use crate::render::plan::Header;
 use crate::render::{markdown, plan_json};
 use crate::spec::load::{self, Files};
+use crate::spec::model::Project;
 use crate::spec::name::StageName;
 use crate::spec::reference::{Absent, AppField, Reference};
 use crate::spec::shape::{Lookup, Use};
 use crate::spec::value::Complaint;
+use crate::spec::way;
 use crate::state::Scope;
 
 pub struct Case {
@@ -112,11 +114,8 @@ pub fn read(
 ) -> Result<Desired, String> {
     let document = load::read(&Given(files), "infraspec.yaml");
     let plain = document.stage(stage, None);
-    let port = |app: &str| {
-        let apps = &plain.project.as_ref()?.apps;
-        apps.iter().find(|(name, _)| name.as_str() == app)?.1.port
-    };
-    let staged = document.stage(stage, Some(&|used: &Use| lookup(used, env, &port)));
+    let project = plain.project.as_ref();
+    let staged = document.stage(stage, Some(&|used: &Use| lookup(used, env, project)));
     let problems = document.problems.iter().chain(&staged.problems);
     let errors: Vec<String> =
         problems.filter(|p| p.is_error()).map(|problem| problem.message.clone()).collect();
@@ -127,7 +126,7 @@ pub fn read(
         .map_err(|problems| problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; "))
 }
 
-fn lookup(used: &Use, env: &BTreeMap<String, String>, port: &dyn Fn(&str) -> Option<u16>) -> Lookup {
+fn lookup(used: &Use, env: &BTreeMap<String, String>, project: Option<&Project>) -> Lookup {
     match &used.reference {
         Reference::Variable { name, absent } => match (env.get(name), absent) {
             (Some(value), _) => Lookup::Value(value.clone()),
@@ -137,11 +136,12 @@ fn lookup(used: &Use, env: &BTreeMap<String, String>, port: &dyn Fn(&str) -> Opt
             }
         },
         Reference::App { app, field } => {
-            let port = port(app.as_str()).expect("an app that is referred to has a port");
+            let project = project.expect("a spec with references to apps is read");
+            let way = way::way(project, &used.path[1], app).expect("it has a port").expect("there is a way");
             Lookup::Value(match field {
-                AppField::Host => "127.0.0.1".into(),
-                AppField::Port => port.to_string(),
-                AppField::Url => format!("http://127.0.0.1:{port}"),
+                AppField::Host => way.host,
+                AppField::Port => way.port.to_string(),
+                AppField::Url => way.url(),
             })
         }
     }

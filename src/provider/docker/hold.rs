@@ -44,6 +44,9 @@ pub struct Hold {
     pub labels: BTreeMap<String, String>,
     /// Names of variables that it gets; `PORT` is its own.
     pub env: Vec<String>,
+    /// Names by which it finds the machine that it is on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// Instead of the image's own command.
     pub command: Option<Command>,
     /// What outlives it.
@@ -146,6 +149,7 @@ impl Hold {
                 memory_swap: limit(self.memory),
                 nano_cpus: limit(self.cpu.map(|cpu| cpu.saturating_mul(1_000_000))),
                 port_bindings: Some(published),
+                extra_hosts: Some(self.hosts.iter().map(|name| format!("{name}:host-gateway")).collect()),
                 mounts: Some(self.mounts.iter().map(mount).collect()),
                 ..HostConfig::default()
             }),

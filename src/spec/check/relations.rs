@@ -11,6 +11,7 @@ use crate::spec::pending;
 use crate::spec::problem::{Problem, did_you_mean};
 use crate::spec::reference::Reference;
 use crate::spec::source::Span;
+use crate::spec::way::{NoWay, way};
 
 impl Checks<'_> {
     /// Two apps on one machine cannot listen on one port.
@@ -130,20 +131,10 @@ impl Checks<'_> {
                         .help("refer to a webserver"),
                 );
             }
-            let in_a_container = used
-                .path
-                .get(1)
-                .and_then(|owner| self.project.apps.iter().find(|(name, _)| name.as_str() == owner))
-                .is_some_and(|(_, app)| pending::runtime(app, self.project) == Runtime::Docker);
-            if in_a_container {
-                self.say(
-                    Problem::error(
-                        "no-way",
-                        format!("a container cannot reach app `{other}` by a reference yet"),
-                    )
-                    .at(used.span, "in an app of the runtime docker")
-                    .help("write an address that the container can reach, such as that of a host"),
-                );
+            let from = used.path.get(1).map_or("", String::as_str);
+            if let Some(Err(NoWay { why, help })) = way(self.project, from, other) {
+                let message = format!("app `{from}` cannot reach app `{other}`: {why}");
+                self.say(Problem::error("no-way", message).at(used.span, "refers to it").help(help));
             }
             let owner = used.path.get(1).filter(|_| used.path.first().is_some_and(|p| p == "apps"));
             match owner.and_then(|owner| apps.iter().find(|app| app.as_str() == owner)) {

@@ -130,3 +130,19 @@ fn a_worker_works_and_an_app_that_left_the_spec_leaves_nothing() {
     shop.destroy();
     shop.comes_to(0, 0);
 }
+
+#[test]
+fn a_container_reaches_another_app_by_its_name() {
+    let Some(shop) = Shop::new() else { return };
+    let port = shop.port;
+    shop.apps(&format!(
+        "  web: {{role: webserver, path: ./web, port: {port}, front: {{bind: 0.0.0.0}}, env: {{VERSION: v1}}, \
+         healthcheck: {{path: /, interval: 1s}}}}\n  client:\n    role: worker\n    path: ./web\n    \
+         command: [\"sleep\", \"1000\"]\n    rollout: {{timeout: 30s, drain: 1s}}\n    \
+         env: {{WEB: \"${{apps.web.url}}\"}}\n    \
+         healthcheck: {{command: 'wget -q -O - $WEB | grep v1', interval: 1s, startup: 20s}}\n"
+    ));
+    shop.ok("apply --yes");
+    shop.plan_is_empty();
+    shop.destroy();
+}
