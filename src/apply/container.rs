@@ -268,16 +268,24 @@ pub async fn give_up(world: &World, app: &AppName, unfit: Option<&str>) -> Resul
     sweep(world, app).await
 }
 
-/// Removes all of an app that the engine has, but for its volumes.
-pub async fn remove(world: &World, app: &AppName) -> Result<(), StepError> {
+/// Removes all of an app that the engine has, but for its volumes, and the images of these folders of
+/// releases.
+pub async fn remove(world: &World, app: &AppName, spares: &[String]) -> Result<(), StepError> {
+    let spared: Vec<String> =
+        spares.iter().filter_map(|folder| image(&world.folders.stage.join(folder)).ok()).collect();
     let engine = world.engine().await?;
     let labels = world.labels(app);
     engine.sweep(&labels).await?;
     for image in engine.images(&labels).await? {
-        engine.remove_image(&image.id).await?;
+        if !spared.contains(&image.id) {
+            engine.remove_image(&image.id).await?;
+        }
     }
     // What was pulled has no label of ours, and may serve others.
-    Ok(engine.unname(&world.repository(app)).await?)
+    if spared.is_empty() {
+        engine.unname(&world.repository(app)).await?;
+    }
+    Ok(())
 }
 
 /// `sha256:` and so much of an image's id as tells it from others.

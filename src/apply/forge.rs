@@ -1,5 +1,6 @@
 //! Forging, updating and tearing down; putting a release and a definition live together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,7 +170,11 @@ pub async fn teardown(
                 None => stop(&step, app).await?,
             };
             let folders = &step.run.world.folders;
-            let mut gone = vec![folders.releases(app), folders.cache(app)];
+            let spared: Vec<PathBuf> =
+                work.spares.iter().map(|folder| releases::root(&folders.stage, folder)).collect();
+            let mut gone = releases::all_but(&folders.releases(app), &spared)
+                .map_err(|error| folder_error(&folders.releases(app), &error))?;
+            gone.push(folders.cache(app));
             // A release that was made under a former name lies with that name's.
             gone.extend(work.release.as_ref().map(|folder| releases::root(&folders.stage, folder)));
             for folder in gone {
@@ -182,9 +187,11 @@ pub async fn teardown(
             // Nothing runs any more that knows the app by a former name.
             let _ = volumes::forget(folders, app);
             match work.runtime {
-                Runtime::Docker => container::remove(&step.run.world, app).await?,
+                Runtime::Docker => container::remove(&step.run.world, app, &work.spares).await?,
                 // What was built here may have been built elsewhere, where there is an engine.
-                Runtime::Kubernetes => drop(container::remove(&step.run.world, app).await),
+                Runtime::Kubernetes => {
+                    let _ = container::remove(&step.run.world, app, &work.spares).await;
+                }
                 Runtime::Process => {}
             }
             Ok(done)

@@ -292,6 +292,8 @@ pub struct TeardownWork {
     pub runtime: Runtime,
     /// Where, on Kubernetes.
     pub namespace: Option<String>,
+    /// The folders of releases that others made while they had its name, and live on.
+    pub spares: Vec<String>,
     /// What is left, such as `snapshots`.
     pub keeps: Vec<String>,
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Runtime, Why};
 use crate::spec::name::AppName;
+use crate::state::format::DeployV1;
 use crate::state::{ForgeStatus, Snapshot};
 
 /// The apps to tear down. `renames` are the names that live on under another.
@@ -72,9 +73,19 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
         before: known.before,
         work: Work::Teardown(TeardownWork {
             runtime,
+            spares: spared(app, stored),
             namespace: namespace.map(|namespace| namespace.name.clone()),
             release: known.deploy.map(|release| release.folder),
             keeps,
         }),
     }
+}
+
+/// The live releases of other apps that lie with an app's: they were made under its name.
+fn spared(app: &AppName, stored: &Snapshot) -> Vec<String> {
+    let own = format!("releases/{app}/");
+    let others =
+        stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy && address.name != *app);
+    let folders = others.filter_map(|(_, record)| Some(record.read::<DeployV1>()?.folder));
+    folders.filter(|folder| folder.starts_with(&own)).collect()
 }

@@ -215,6 +215,19 @@ pub fn remove(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What is to be removed so that of a folder of releases only these are left: all of it, or its parts.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn all_but(releases: &Path, spared: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    if spared.is_empty() {
+        return Ok(vec![releases.to_owned()]);
+    }
+    let entries = fs::read_dir(releases)?.map(|entry| entry.map(|entry| entry.path()));
+    let unwanted = entries.filter(|path| path.as_ref().map_or(true, |path| !spared.contains(path)));
+    unwanted.collect()
+}
+
 /// The folder of a whole release, of which `recorded` is the app's part: `releases/<app>/<name>/...`.
 pub fn root(stage: &Path, recorded: &str) -> PathBuf {
     stage.join(Path::new(recorded).components().take(3).collect::<PathBuf>())

@@ -105,6 +105,8 @@ pub struct TeardownWorkV1 {
     pub runtime: Runtime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<String>,
     pub keeps: Vec<String>,
 }
 
@@ -148,7 +150,7 @@ same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only,
     former
 } }
-same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, keeps } }
+same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, spares, keeps } }
 
 impl From<Operation> for OperationV1 {
     fn from(operation: Operation) -> Self {

@@ -71,6 +71,27 @@ fn a_rename_that_dies_or_fails_goes_on_later() {
 }
 
 #[test]
+fn a_teardown_spares_what_others_made_under_the_name() {
+    let (port, other) = (free_port(), free_port());
+    let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");
+    sandbox.ok("apply --yes");
+    let renamed = web("site", port, "was: [web]\nenv: {VERSION: one}");
+    sandbox.spec(&renamed);
+    sandbox.ok("apply --yes");
+    let site = web("site", port, "env: {VERSION: one}");
+    sandbox.spec(&format!("{site}{}", web("web", other, "env: {VERSION: two}")));
+    sandbox.ok("apply --yes");
+    // The new `web` goes; what `site` runs was made when it was `web`.
+    sandbox.spec(&site);
+    sandbox.ok("apply --yes --confirm shop");
+    sandbox.plan_is_empty();
+    sandbox.ok("restart site --yes");
+    assert!(get(port, "/").expect("it serves").starts_with("one"));
+    sandbox.ok("destroy --yes --confirm shop");
+    assert_eq!(sandbox.names(".norn/releases", ""), Vec::<String>::new());
+}
+
+#[test]
 fn the_name_of_an_app_that_is_gone_can_be_taken() {
     let (port, other) = (free_port(), free_port());
     let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");
