@@ -178,7 +178,8 @@ impl<'a> Pods<'a> {
 
     /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
     async fn put(&self, object: &Object) -> Result<Change, StepError> {
-        let (scope, how) = (&self.step.run.world.scope, How::default());
+        let scope = &self.step.run.world.scope;
+        let how = How { adopt: self.live.adopt, ..How::default() };
         match self.cluster.apply(scope, object, how).await {
             Err(ClusterError::Immutable { field, .. })
                 if object.address.kind != Kind::PersistentVolumeClaim =>
@@ -190,6 +191,10 @@ impl<'a> Pods<'a> {
             Err(error @ ClusterError::Immutable { .. }) => Err(StepError::from(error).help(
                 "it holds data, so norn does not replace it: put the field back, or name another volume",
             )),
+            Err(error @ (ClusterError::Foreign { .. } | ClusterError::Conflict { .. })) => {
+                let adopt = format!("to take it over: `norn apply --adopt forge/{}`", self.live.app);
+                Err(StepError::from(error).help(adopt))
+            }
             other => Ok(other?.change),
         }
     }
@@ -201,6 +206,8 @@ impl<'a> Pods<'a> {
             Some(Former { tag, definition, replicas }) => {
                 cluster.go_back(name, Version { release: tag, definition, replicas: *replicas }).await
             }
+            // What was taken over was somebody's.
+            None if self.live.adopt => Ok(false),
             None => cluster
                 .delete(&self.step.run.world.scope, &deployment(self.live.app), GONE)
                 .await
@@ -214,7 +221,8 @@ impl<'a> Pods<'a> {
             (Ok(true), None) => "it was the first, so its pods were removed again".to_owned(),
             (Ok(true), Some(former)) if whole => format!("{} serves as before", former.tag),
             (Ok(true), Some(former)) => format!("{} was put back and is NOT healthy", former.tag),
-            (Ok(false), _) => "the cluster does not have the version before it any more".to_owned(),
+            (Ok(false), None) => "what was taken over is left as it is now".to_owned(),
+            (Ok(false), Some(_)) => "the cluster does not have the version before it any more".to_owned(),
             (Err(error), _) => format!("the version before it could not be put back: {error}"),
         };
         let text = self.step.run.world.scrub.text(&format!("{why}\n{said}")).into_owned();
@@ -263,7 +271,9 @@ impl<'a> Pods<'a> {
         }
         run.alive()?;
         let id = self.step.id.rsplit('-').next().unwrap_or_default();
-        let name = format!("{}-{}-{id}", self.live.app, self.step.step.as_str());
+        // Its pods get it as a label, which is shorter than the longest name of an app.
+        let app: String = self.live.app.as_str().chars().take(40).collect();
+        let name = format!("{app}-{}-{id}", self.step.step.as_str());
         let object = self.app().job(&name, &Command::Shell(line.to_owned()), MIGRATION);
         self.put(&object).await?;
         let done = self.cluster.job_done(&name, MIGRATION, run.control.cancelled()).await;

@@ -363,6 +363,7 @@ impl<'a> Deploying<'a> {
             definition: &self.work.definition,
             rollout: self.work.rollout,
             former: self.work.former.as_ref(),
+            adopt: self.work.adopt,
         }
     }
 

@@ -110,8 +110,9 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
         let replicas = live.definition.as_ref()?.replicas;
         Some(Former { tag: roll.release.tag.clone(), definition: live.definition_digest(), replicas })
     });
-    let Roll { release, definition, rollout, restart } = roll;
-    let live = LiveRoll { app, forge, release, definition, rollout: *rollout, former: former.as_ref() };
+    let Roll { release, definition, rollout, restart, adopt } = roll;
+    let (rollout, former, adopt) = (*rollout, former.as_ref(), *adopt);
+    let live = LiveRoll { app, forge, release, definition, rollout, former, adopt };
     let mut done = if definition.runtime.is_kubernetes() {
         let pods = Pods::new(&live, &step).await?;
         match part {
@@ -235,6 +236,8 @@ pub struct LiveRoll<'a> {
     pub rollout: Rollout,
     /// What is live before.
     pub former: Option<&'a Former>,
+    /// Whether objects and fields of others are taken over, in a cluster.
+    pub adopt: bool,
 }
 
 impl LiveRoll<'_> {

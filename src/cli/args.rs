@@ -254,6 +254,15 @@ pub struct Selection {
     /// Build and deploy an app again though nothing changed; repeatable
     #[arg(long, value_name = "APP")]
     pub redeploy: Vec<AppName>,
+    /// Take over what others made of an app in its cluster, such as forge/web; repeatable
+    #[arg(long, value_name = "ADDRESS", value_parser = adopted)]
+    pub adopt: Vec<AppName>,
+}
+
+/// The app whose objects are taken over.
+fn adopted(text: &str) -> Result<AppName, String> {
+    let name = text.strip_prefix("forge/").ok_or("write forge/APP: what an app stands on is taken over")?;
+    name.parse().map_err(|error| format!("{error}"))
 }
 
 fn app_and_ref(text: &str) -> Result<(AppName, String), String> {
@@ -283,7 +292,7 @@ pub struct Plan {
     #[command(flatten)]
     pub output: Output,
     /// Plan what `norn destroy` would do
-    #[arg(long, conflicts_with_all = ["reference", "redeploy"])]
+    #[arg(long, conflicts_with_all = ["reference", "redeploy", "adopt"])]
     pub destroy: bool,
     /// Save the plan, sealed, for `norn apply FILE`
     #[arg(long, value_name = "FILE")]
@@ -311,7 +320,7 @@ pub struct ApplyOrFile {
     /// Apply this plan, which `norn plan --out` saved, and ask nothing
     #[arg(
         value_name = "FILE",
-        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "confirm", "lost"]
+        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "adopt", "confirm", "lost"]
     )]
     pub plan: Option<PathBuf>,
     #[command(flatten)]

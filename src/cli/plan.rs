@@ -117,6 +117,7 @@ impl Made {
     pub fn plan(&mut self, selection: &Selection, options: &Options) {
         let options = Options {
             redeploy: selection.redeploy.clone(),
+            adopt: selection.adopt.clone(),
             selection: select::Selection {
                 targets: selection.part.target.clone(),
                 excluded: selection.part.exclude.clone(),
@@ -167,6 +168,16 @@ fn check_selection(desired: &Desired, stored: &Snapshot, selection: &Selection) 
     for name in &selection.redeploy {
         if !desired.apps.contains_key(name) {
             return Err(unknown_app(name, desired.apps.keys()));
+        }
+    }
+    for name in &selection.adopt {
+        let Some(app) = desired.apps.get(name) else {
+            return Err(unknown_app(name, desired.apps.keys()));
+        };
+        if !app.definition.runtime.is_kubernetes() {
+            let runtime = app.definition.runtime.as_str();
+            return Err(Failure::new(format!("app `{name}` runs on {runtime}, which has nothing of others"))
+                .help("leave --adopt out"));
         }
     }
     let selectors = selection.part.target.iter().chain(&selection.part.exclude);

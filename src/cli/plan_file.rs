@@ -68,6 +68,7 @@ pub async fn save(project: &Project, made: &Made, options: &Plan, path: &Path) -
             refs: selection.reference.iter().cloned().collect(),
             offline: selection.offline,
             lost: selection.part.lost.clone(),
+            adopt: selection.adopt.clone(),
             destroy: options.destroy,
         },
         outputs: options.output.files().iter().filter_map(|path| relative(project, path)).collect(),

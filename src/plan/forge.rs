@@ -35,6 +35,9 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
             if let (Some(Blocked::Moves { from, to }), true) = (context.moves(), reasons.is_empty()) {
                 reasons.push(Reason::Moved { from, to });
             }
+            if context.adopts() && deploy.is_none() {
+                reasons.push(Reason::Adopted);
+            }
             let drift = context.found.as_ref().filter(|found| found.mended_by_a_roll() && deploy.is_none());
             reasons.extend(drift.map(|found| Reason::NotRunning { found: found.clone() }));
             let forge = context.base.stored.forges.get(context.stored_name());
@@ -52,7 +55,7 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
     let roll = match (&context.known.deploy, deploy) {
         (Some(release), None) if reasons.iter().any(rolls) => {
             let (release, definition) = (release.clone(), app.definition.clone());
-            Some(Roll { release, definition, rollout: app.rollout, restart: false })
+            Some(Roll { release, definition, rollout: app.rollout, restart: false, adopt: context.adopts() })
         }
         _ => None,
     };
@@ -128,6 +131,11 @@ pub fn interruption(context: &Context<'_>) -> Option<Interruption> {
 }
 
 impl Context<'_> {
+    /// Whether what others made of the app is taken over.
+    pub fn adopts(&self) -> bool {
+        self.base.options.adopt.contains(&self.app.name)
+    }
+
     /// What differs between the live definition and the wanted one.
     pub fn diff(&self) -> Vec<FieldDiff> {
         let app = self.app;

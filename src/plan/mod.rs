@@ -62,6 +62,8 @@ pub struct Plan {
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub redeploy: Vec<AppName>,
+    /// Apps whose objects are taken over from others.
+    pub adopt: Vec<AppName>,
     /// Plan the removal of everything instead.
     pub destroy: bool,
     /// Plan instead that this app's live release is started again.

@@ -85,6 +85,8 @@ pub enum Reason {
     Redeploy,
     /// The user asked for it by `norn restart`.
     Restart,
+    /// The user asked for it by `--adopt`.
+    Adopted,
     /// What is recorded does not run here.
     NotRunning {
         found: Found,
@@ -253,6 +255,8 @@ pub struct Roll {
     pub rollout: Rollout,
     /// Whether what runs is started again where nothing of it changes.
     pub restart: bool,
+    /// Whether objects and fields of others are taken over.
+    pub adopt: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -272,6 +276,8 @@ pub struct DeployWork {
     pub record_only: Option<DeployV1>,
     /// What is live before.
     pub former: Option<Former>,
+    /// Whether objects and fields of others are taken over.
+    pub adopt: bool,
 }
 
 /// A live release and its definition, which a change that fails goes back to.

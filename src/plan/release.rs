@@ -41,6 +41,9 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         reasons.push(Reason::Redeploy);
     }
     let history = context.base.history;
+    if context.adopts() && !reasons.is_empty() {
+        reasons.push(Reason::Adopted);
+    }
     let record_only = known.filter(|known| reasons.is_empty() && history.unrecorded(known)).cloned();
     if record_only.is_some() {
         reasons.push(Reason::LiveUnrecorded);
@@ -83,6 +86,7 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             protected: app.protected,
             record_only,
             former: context.known.former(),
+            adopt: context.adopts(),
         })),
     })
 }

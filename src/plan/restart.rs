@@ -34,7 +34,7 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
             runtime: definition.runtime,
             protected: live.protected,
             live: Some(live),
-            roll: Some(Roll { release, definition, rollout, restart: true }),
+            roll: Some(Roll { release, definition, rollout, restart: true, adopt: false }),
         })),
     };
     Plan { operations: vec![operation], ..Plan::default() }

@@ -92,6 +92,9 @@ pub struct OptionsV1 {
     /// Machines that are gone for good, by their host names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
+    /// Apps of whose objects others' are taken over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopt: Vec<AppName>,
     /// Whether all of it is torn down; left out where not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub destroy: bool,

@@ -78,6 +78,8 @@ pub struct RollV1 {
     pub rollout: Rollout,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,6 +97,8 @@ pub struct DeployWorkV1 {
     pub record_only: Option<DeployV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Former>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -145,10 +149,10 @@ macro_rules! same_fields {
     };
 }
 
-same_fields! { RollV1, Roll { release, definition, rollout, restart } }
+same_fields! { RollV1, Roll { release, definition, rollout, restart, adopt } }
 same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only,
-    former
+    former, adopt
 } }
 same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, spares, keeps } }
 

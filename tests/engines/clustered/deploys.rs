@@ -38,6 +38,15 @@ fn an_app_is_built_pushed_rolled_out_changed_and_taken_away() {
     shop.answers(port, "third two");
     shop.plan_is_empty();
 
+    // None of it, and one again.
+    shop.web("env: {VERSION: third}\nreplicas: 0");
+    shop.ok("apply --yes");
+    shop.plan_is_empty();
+    has(&shop.ok("status").out, &["scaled-to-zero"]);
+    shop.web("env: {VERSION: fourth}");
+    shop.ok("apply --yes");
+    shop.answers(port, "fourth two");
+
     shop.destroy();
     assert_eq!(shop.objects(), Vec::<String>::new());
 }

@@ -91,15 +91,35 @@ fn an_object_of_others_is_not_touched() {
         "apiVersion: v1
 kind: Service
 metadata: {name: web, labels: {app.kubernetes.io/managed-by: Helm}}
-spec: {ports: [{port: 81}]}
+spec: {ports: [{port: 80, targetPort: 9999}]}
 ",
     );
     shop.web("env: {VERSION: first}");
     let ran = shop.run("apply --yes");
     assert_eq!(ran.code, 3, "{}", ran.err);
-    has(&ran.err, &["service/web in the namespace", "Helm manages it", "--adopt forge/APP"]);
-    assert_eq!(shop.space.ok("get service web --output jsonpath={.spec.ports[0].port}"), "81");
+    has(&ran.err, &["service/web in the namespace", "Helm manages it", "norn apply --adopt forge/web"]);
+    assert_eq!(shop.space.ok("get service web --output jsonpath={.spec.ports[0].targetPort}"), "9999");
     assert_eq!(shop.objects(), Vec::<String>::new());
+
+    // Taken over, it is norn's: put live with the rest, and gone with it.
+    let planned = shop.ok("plan --adopt forge/web");
+    has(&planned.out, &["you asked to take over what others made of it"]);
+    shop.ok("apply --yes --adopt forge/web");
+    assert_eq!(shop.objects(), ["deployment.apps/web", "service/web"]);
+    shop.answers(shop.node_port(), "first one");
+
+    // Somebody edits it behind norn's back: it is not undone in passing, but when that is asked for.
+    shop.space.ok("scale deployment web --replicas 2");
+    shop.web("env: {VERSION: second}");
+    let ran = shop.run("apply --yes");
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    has(
+        &ran.err,
+        &["others have set fields that norn sets", "spec.replicas", "norn apply --adopt forge/web"],
+    );
+    shop.ok("apply --yes --adopt forge/web");
+    assert_eq!(shop.space.ok("get deployment web --output jsonpath={.spec.replicas}"), "1");
+    shop.plan_is_empty();
     shop.destroy();
-    assert_eq!(shop.space.ok("get service web --output jsonpath={.spec.ports[0].port}"), "81");
+    assert_eq!(shop.objects(), Vec::<String>::new());
 }
