@@ -248,6 +248,9 @@ pub struct Selection {
     /// Ask nothing of the network: a branch is where the state saw it last
     #[arg(long)]
     pub offline: bool,
+    /// Compare every object in a cluster, field by field, with what it is to be
+    #[arg(long, conflicts_with = "offline")]
+    pub refresh: bool,
     /// Another branch, tag or commit for an app, for this plan only; repeatable
     #[arg(long = "ref", value_name = "APP=REF", value_parser = app_and_ref)]
     pub reference: Vec<(AppName, String)>,
@@ -320,7 +323,7 @@ pub struct ApplyOrFile {
     /// Apply this plan, which `norn plan --out` saved, and ask nothing
     #[arg(
         value_name = "FILE",
-        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "adopt", "confirm", "lost"]
+        conflicts_with_all = ["target", "exclude", "offline", "reference", "redeploy", "adopt", "refresh", "confirm", "lost"]
     )]
     pub plan: Option<PathBuf>,
     #[command(flatten)]

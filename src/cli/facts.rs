@@ -7,9 +7,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::args::Selection;
 use super::clusters;
 use super::failure::Failure;
 use super::project::Project;
+use super::refresh;
 use crate::address::Kind;
 use crate::apply::{container, recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
@@ -152,8 +154,9 @@ pub async fn gather(
     desired: &Desired,
     stored: &Snapshot,
     running: BTreeMap<AppName, Running>,
-    offline: bool,
+    selection: &Selection,
 ) -> Result<Facts, Failure> {
+    let offline = selection.offline;
     let look = Look::new(project, desired, offline).await?;
     let mut tasks = JoinSet::new();
     for app in desired.apps.values() {
@@ -191,7 +194,11 @@ pub async fn gather(
         }));
     }
     let releases = releases(project, desired, stored).await?;
-    Ok(Facts { sources, running, releases })
+    let fields = match selection.refresh {
+        true => refresh::fields(&project.scope, desired, stored, &running).await?,
+        false => BTreeMap::new(),
+    };
+    Ok(Facts { sources, running, fields, releases })
 }
 
 /// The tags whose release is there: its folder, and its image where it is one.

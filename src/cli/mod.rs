@@ -17,6 +17,7 @@ mod place;
 mod plan;
 mod plan_file;
 mod project;
+mod refresh;
 mod schema;
 mod show;
 mod show_spec;

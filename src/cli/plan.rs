@@ -99,7 +99,7 @@ impl Made {
         let facts = if options.destroy || options.restart.is_some() {
             plan::Facts { running, ..plan::Facts::default() }
         } else {
-            facts::gather(project, &desired, &stored, running, selection.offline).await?
+            facts::gather(project, &desired, &stored, running, selection).await?
         };
         let mut made = Self {
             desired,

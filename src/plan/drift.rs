@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::facts::Running;
+use super::facts::{Facts, Running};
 use super::known::Known;
 use crate::spec::name::AppName;
 
@@ -46,6 +46,23 @@ pub enum Found {
     ReleaseMissing {
         tag: String,
     },
+    /// Somebody changed its objects in the cluster.
+    Fields {
+        fields: Vec<FieldDrift>,
+    },
+}
+
+/// A field of an object in a cluster that is not as norn put it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FieldDrift {
+    /// Such as `deployment/web`.
+    pub object: String,
+    /// Such as `spec.replicas`; empty for the whole object.
+    pub field: String,
+    /// As JSON; absent where the field is to go.
+    pub wanted: Option<String>,
+    /// As JSON; absent where it is not there.
+    pub found: Option<String>,
 }
 
 impl Found {
@@ -58,6 +75,7 @@ impl Found {
             | Found::Rebooted
             | Found::SupervisorGone { .. }
             | Found::OtherRelease { .. }
+            | Found::Fields { .. }
             | Found::OtherDefinition => true,
             Found::ReleaseMissing { .. }
             | Found::Unhealthy { .. }
@@ -67,8 +85,18 @@ impl Found {
     }
 }
 
-/// How what runs of an app differs from its records, if it does.
-pub fn found(known: &Known, running: Option<&Running>) -> Option<Found> {
+/// How what is there of an app differs from its records, if it does.
+pub fn found(known: &Known, facts: &Facts, app: &AppName) -> Option<Found> {
+    let fields = || {
+        let fields = facts.fields.get(app).filter(|fields| !fields.is_empty())?;
+        known.deploy.as_ref()?;
+        Some(Found::Fields { fields: fields.clone() })
+    };
+    // They are why it does not run as it was to.
+    fields().or_else(|| runs(known, facts.running.get(app)))
+}
+
+fn runs(known: &Known, running: Option<&Running>) -> Option<Found> {
     let release = known.deploy.as_ref()?;
     let forge = known.forge.as_ref()?;
     let live = forge.definition.as_ref()?;

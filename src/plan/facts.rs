@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::drift::FieldDrift;
 use crate::spec::name::AppName;
 
 /// What the world says, as far as a plan needs it.
@@ -10,6 +11,8 @@ pub struct Facts {
     pub sources: BTreeMap<AppName, SourceFact>,
     /// What runs on this machine; apps that nothing is known of are absent.
     pub running: BTreeMap<AppName, Running>,
+    /// Fields in clusters that are not as norn put them, where that was looked up.
+    pub fields: BTreeMap<AppName, Vec<FieldDrift>>,
     /// Tags whose folder of the release is there.
     pub releases: BTreeSet<String>,
 }

@@ -55,7 +55,13 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
     let roll = match (&context.known.deploy, deploy) {
         (Some(release), None) if reasons.iter().any(rolls) => {
             let (release, definition) = (release.clone(), app.definition.clone());
-            Some(Roll { release, definition, rollout: app.rollout, restart: false, adopt: context.adopts() })
+            Some(Roll {
+                release,
+                definition,
+                rollout: app.rollout,
+                restart: false,
+                adopt: context.takes_over(),
+            })
         }
         _ => None,
     };
@@ -131,9 +137,14 @@ pub fn interruption(context: &Context<'_>) -> Option<Interruption> {
 }
 
 impl Context<'_> {
-    /// Whether what others made of the app is taken over.
+    /// Whether what others made of the app is taken over: the user asked for it.
     pub fn adopts(&self) -> bool {
         self.base.options.adopt.contains(&self.app.name)
+    }
+
+    /// Whether what others have set is set again: that, or a plan that shows it and repairs it.
+    pub fn takes_over(&self) -> bool {
+        self.adopts() || matches!(self.found, Some(Found::Fields { .. }))
     }
 
     /// What differs between the live definition and the wanted one.

@@ -28,7 +28,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use diff::{Difference, FieldDiff};
-pub use drift::{Drift, Found};
+pub use drift::{Drift, FieldDrift, Found};
 pub use facts::{Facts, Running, SourceFact};
 use known::{History, Known};
 pub use operation::{
@@ -165,7 +165,7 @@ impl Plan {
             return;
         }
         self.untouched.insert(name.clone(), untouched.why.clone());
-        if let Some(found) = drift::found(&Known::of(name, stored), facts.running.get(name)) {
+        if let Some(found) = drift::found(&Known::of(name, stored), facts, name) {
             self.drift.push(Drift { app: name.clone(), found, repaired: false });
         }
     }
@@ -215,8 +215,7 @@ struct Context<'a> {
 impl<'a> Context<'a> {
     fn new(base: Base<'a>, app: &'a App, renamed_from: Option<&'a AppName>) -> Self {
         let known = Known::of(renamed_from.unwrap_or(&app.name), base.stored);
-        let running = &base.facts.running;
-        let found = drift::found(&known, running.get(renamed_from.unwrap_or(&app.name)));
+        let found = drift::found(&known, base.facts, renamed_from.unwrap_or(&app.name));
         Self { base, app, renamed_from, known, found }
     }
 

@@ -86,7 +86,7 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             protected: app.protected,
             record_only,
             former: context.known.former(),
-            adopt: context.adopts(),
+            adopt: context.takes_over(),
         })),
     })
 }

@@ -19,7 +19,9 @@ pub fn plan(header: &Header<'_>, plan: &Plan) -> String {
     if !plan.drift.is_empty() {
         let lines = plan.drift.iter().map(|drift| {
             let mended = if drift.repaired { "repaired by this plan" } else { "not repaired by this plan" };
-            format!("- `{}`: {} ({mended})\n", drift.app, text(&words::found(&drift.found)))
+            let parts = words::parts(&drift.found).into_iter();
+            let parts: String = parts.map(|part| format!("  - {}\n", text(&part))).collect();
+            format!("- `{}`: {} ({mended})\n{parts}", drift.app, text(&words::found(&drift.found)))
         });
         out += &format!("\n**Drift**: not as norn left it\n\n{}", fitting(lines, OF_DRIFT));
     }

@@ -63,6 +63,9 @@ pub fn human(header: &Header<'_>, plan: &Plan, color: bool) -> String {
             let found = visible(&words::found(&drift.found));
             out +=
                 &format!("  {} {:<width$}  {found} ({mended})\n", paint.yellow("!"), drift.app.to_string());
+            for part in words::parts(&drift.found) {
+                out += &format!("      {}\n", visible(&part));
+            }
         }
     }
     if !plan.operations.is_empty() {

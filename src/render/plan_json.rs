@@ -120,6 +120,9 @@ pub struct DriftV1 {
     /// A stable name.
     pub code: &'static str,
     pub found: String,
+    /// What was found, field by field, of objects in a cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
     /// Whether the plan repairs it.
     pub repaired: bool,
 }
@@ -159,6 +162,7 @@ pub fn document(header: &Header<'_>, plan: &Plan) -> PlanV1 {
                 app: drift.app.to_string(),
                 code: words::found_code(&drift.found),
                 found: words::found(&drift.found),
+                fields: words::parts(&drift.found),
                 repaired: drift.repaired,
             })
             .collect(),

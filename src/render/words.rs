@@ -4,9 +4,10 @@ use crate::apply::reached;
 use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
 use crate::plan::resume::{Moved, Now};
 use crate::plan::{
-    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip,
+    Action, Blocked, DeployWork, FieldDrift, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip,
     TeardownWork, Work,
 };
+use crate::scrub::visible;
 use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
 
 /// Why an operation is planned.
@@ -97,6 +98,29 @@ pub fn found(found: &Found) -> String {
         Found::Unhealthy { healthy, wanted } => format!("{healthy} of {wanted} replicas are healthy"),
         Found::Elsewhere { host } => format!("it runs on {host}, which cannot be seen from here"),
         Found::ReleaseMissing { tag } => format!("the folder of release {tag} is gone"),
+        Found::Fields { fields } => {
+            format!("others changed {} of its objects", count(fields.len(), "field", "fields"))
+        }
+    }
+}
+
+/// What was found, part by part, where it has parts.
+pub fn parts(found: &Found) -> Vec<String> {
+    match found {
+        Found::Fields { fields } => fields.iter().map(field).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn field(drift: &FieldDrift) -> String {
+    let FieldDrift { object, field, wanted, found } = drift;
+    let shown = |text: &String| visible(text);
+    match (wanted, found) {
+        _ if field.is_empty() => format!("{object} is gone"),
+        (Some(wanted), Some(found)) => format!("{object} {field} is {}, not {}", shown(found), shown(wanted)),
+        (Some(wanted), None) => format!("{object} {field} is gone, it was {}", shown(wanted)),
+        (None, Some(found)) => format!("{object} {field} is {}, and should not be", shown(found)),
+        (None, None) => format!("{object} {field}"),
     }
 }
 
@@ -112,6 +136,7 @@ pub fn found_code(found: &Found) -> &'static str {
         Found::Unhealthy { .. } => "unhealthy",
         Found::Elsewhere { .. } => "elsewhere",
         Found::ReleaseMissing { .. } => "release-missing",
+        Found::Fields { .. } => "fields",
     }
 }
 

@@ -213,6 +213,7 @@ fn what_is_applied_twice_stays_and_what_others_edit_is_told_by_field() {
         // What norn set and does not want any more.
         let mut fewer = Wanted::web(&wanted.image);
         fewer.extra = wanted.extra.clone();
+        fewer.definition = wanted.definition.clone();
         fewer.definition.env.remove("GREETING");
         let left = drift(&fewer.app().deployment(), &applied.body);
         assert_eq!(left.len(), 1, "{left:?}");

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::address::{Address, Kind};
 use crate::apply::recovery;
 use crate::desired::{Desired, Runtime, Source};
-use crate::plan::{Action, Facts, Operation, Options, Running, SourceFact, Work, plan};
+use crate::plan::{Action, Facts, FieldDrift, Operation, Options, Running, SourceFact, Work, plan};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1, Namespace};
@@ -285,6 +285,14 @@ impl World {
                     let app: AppName = app.parse().expect("an app");
                     let running = self.running(&app, facts.running.get(&app), rest);
                     facts.running.insert(app, running);
+                }
+                ["field", app, object, rest] => {
+                    let mut words = rest.split(' ').map(str::to_owned);
+                    let field = words.next().unwrap_or_default();
+                    let mut value = || words.next().filter(|word| word != "-");
+                    let (found, wanted) = (value(), value());
+                    let drift = FieldDrift { object: (*object).to_owned(), field, wanted, found };
+                    facts.fields.entry(app.parse().expect("an app")).or_default().push(drift);
                 }
                 _ => panic!("there is no fact {line:?}"),
             }

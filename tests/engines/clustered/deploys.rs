@@ -207,3 +207,40 @@ fn data_survives_and_the_world_finds_its_way() {
     has(&shop.ok("logs web --step migrate").out, &["v1\nv2\nv2\n"]);
     shop.destroy();
 }
+
+#[test]
+fn what_others_changed_is_shown_field_by_field_and_set_right() {
+    let Some(cluster) = Cluster::shared(WHAT) else { return };
+    let mut shop = Shop::new(cluster);
+    shop.sandbox.env.insert("TOKEN".into(), "hunter2222".into());
+    shop.web("env: {VERSION: v1}\nsecrets: [TOKEN]\nvolumes: [{name: data, mountPath: /data, size: 1Mi}]");
+    shop.ok("apply --yes");
+    let empty = shop.ok("plan --refresh --detailed-exitcode");
+    has(&empty.out, &["No changes"]);
+
+    // What others add to it is theirs.
+    shop.space.ok("label deployment web team=blue");
+    shop.space.ok("annotate service web note=theirs");
+    shop.ok("plan --refresh --detailed-exitcode");
+
+    shop.space.ok("scale deployment web --replicas 2");
+    shop.space.ok("set env deployment/web VERSION=edited");
+    shop.space.ok("delete service web");
+    let ran = shop.fails("plan --refresh --detailed-exitcode", 2);
+    has(
+        &ran.out,
+        &[
+            "deployment/web spec.replicas is 2, not 1",
+            "deployment/web spec.template.spec.containers[web].env[VERSION].value is \"edited\", not \"v1\"",
+            "service/web is gone",
+            "web  others changed 3 fields of its objects (this plan repairs it)",
+        ],
+    );
+    assert!(!ran.out.contains("hunter"), "{}", ran.out);
+    shop.ok("apply --refresh --yes");
+    shop.ok("plan --refresh --detailed-exitcode");
+    assert_eq!(shop.space.ok("get deployment web --output jsonpath={.spec.replicas}"), "1");
+    assert_eq!(shop.space.ok("get deployment web --output jsonpath={.metadata.labels.team}"), "blue");
+    shop.answers(shop.node_port(), "v1 one");
+    shop.destroy();
+}
