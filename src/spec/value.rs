@@ -173,6 +173,8 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
     match format {
         "duration" => read_duration(text).map(drop),
         "memory" => read_memory(text).map(drop),
+        "cpu" => read_cpu(text).map(drop),
+        "image-name" => read_image_name(text),
         "cron" => read_cron(text),
         "timezone" => read_zone(text),
         "env-name" => read_env_name(text),
