@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{
-    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Ingress,
-    Kubernetes, Login, Probe, Registry, Resources, Role, Rollout, Runtime, Source, Untouched, Values, Volume,
-    Why,
+    App, Build, Cloudflare, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild,
+    Ingress, Kubernetes, Login, ObjectName, Probe, Registry, Resources, Role, Rollout, Runtime, Source,
+    Untouched, Values, Volume, Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -78,6 +78,7 @@ pub fn from_spec(
         values,
         registry: project.registry.as_ref().map(registry),
         kubernetes: kubernetes(project),
+        cloudflare: project.cloudflare.as_ref().map(cloudflare),
         docker: project.docker.as_ref().and_then(|engine| engine.host.clone()),
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
@@ -98,6 +99,22 @@ fn kubernetes(project: &Project) -> Kubernetes {
         context: written.context,
         // As version 1.
         namespace: written.namespace.map_or_else(|| "default".to_owned(), |name| name.to_string()),
+    }
+}
+
+fn cloudflare(written: &model::Cloudflare) -> Cloudflare {
+    let object = |written: &Option<spec::value::ObjectName>| {
+        let named = written.as_ref().map(|written| written.value().clone());
+        // As version 1.
+        let (namespace, name) = named.unwrap_or_else(|| ("cloudflared".to_owned(), "cloudflared".to_owned()));
+        ObjectName { namespace, name }
+    };
+    Cloudflare {
+        zone: written.zone.to_string(),
+        tunnel: written.tunnel.to_string(),
+        token: Secret::new(&written.token),
+        config_map: object(&written.config_map),
+        deployment: object(&written.deployment),
     }
 }
 
@@ -131,6 +148,8 @@ fn sensitive(
     });
     let from_outside: BTreeSet<(&str, &str)> = from_outside.collect();
     let mut found: Vec<Secret> = values.logins().cloned().collect();
+    let tunnel = staged.project.as_ref().and_then(|project| project.cloudflare.as_ref());
+    found.extend(tunnel.map(|tunnel| Secret::new(&tunnel.token)));
     for (app, values) in values.by_app() {
         let secrets = &apps[app].definition.secrets;
         let kept = values.iter().filter(|(name, _)| {

@@ -41,6 +41,8 @@ pub struct Desired {
     /// The registry of the spec.
     pub registry: Option<Registry>,
     pub kubernetes: Kubernetes,
+    /// How the world reaches the apps of the cluster that have a `hosts.external`.
+    pub cloudflare: Option<Cloudflare>,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
 }
@@ -67,6 +69,28 @@ pub struct Kubernetes {
     /// Absent, the current one of the kubeconfig, or the cluster that norn runs in.
     pub context: Option<String>,
     pub namespace: String,
+}
+
+/// A zone and a tunnel of Cloudflare.
+#[derive(Debug, Clone)]
+pub struct Cloudflare {
+    /// The zone that every `hosts.external` lies in.
+    pub zone: String,
+    /// The id of the tunnel.
+    pub tunnel: String,
+    /// In no state, plan or output.
+    pub token: Secret,
+    /// What configures the tunnel's own program, in its text `config.yaml`.
+    pub config_map: ObjectName,
+    /// The Deployment of that program.
+    pub deployment: ObjectName,
+}
+
+/// Where an object of a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    pub namespace: String,
+    pub name: String,
 }
 
 /// An app that stays as it is, under its name or a former one.
