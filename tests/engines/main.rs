@@ -18,6 +18,7 @@ mod registry;
 mod sandbox;
 #[path = "../support/mod.rs"]
 mod shared;
+mod tunnel;
 #[path = "../support/world.rs"]
 mod world;
 mod worlds;

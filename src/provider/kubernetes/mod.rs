@@ -3,7 +3,7 @@
 //! Here: the cluster as the others use it. Elsewhere: the way in (`connect`), what its refusals mean
 //! (`refusal`), what objects an app is (`objects`), putting and removing them (`apply`), how those
 //! that are there differ (`drift`), waiting until an app runs (`rollout`) and why it does not
-//! (`reasons`), what pods write (`logs`).
+//! (`reasons`), what pods write (`logs`), texts in ConfigMaps of others (`text`).
 //! Invariants: what is changed carries this project's and this stage's labels, or was adopted on
 //! purpose; every call ends in time, but for a log that is followed.
 
@@ -15,6 +15,7 @@ pub mod objects;
 pub mod reasons;
 mod refusal;
 pub mod rollout;
+pub mod text;
 
 use std::time::Duration;
 
