@@ -5,6 +5,8 @@
 //! Invariants: pure; all else stays byte for byte; before and after are read as YAML, and what differs
 //! is the one rule; a rule without this project's and stage's mark is never changed.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod layout;
 #[cfg(test)]
 mod tests;
