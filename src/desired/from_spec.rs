@@ -422,3 +422,45 @@ fn health(app: &model::App, webserver: bool) -> Health {
 fn span(written: Option<&TimeSpan>, default_seconds: u64) -> Duration {
     written.map_or(Duration::from_secs(default_seconds), |span| *span.value())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::load::{Files, Lookup, read};
+
+    struct One(&'static str);
+
+    impl Files for One {
+        fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+            Ok(self.0.into())
+        }
+
+        fn matching(&self, _: &str) -> Result<Vec<String>, String> {
+            Ok(Vec::new())
+        }
+
+        fn shown(&self, path: &str) -> String {
+            path.to_owned()
+        }
+    }
+
+    #[test]
+    fn the_tunnel_is_where_version_1_has_it_unless_the_spec_says_otherwise() {
+        let files = One("version: 1
+project: shop
+cloudflare: {zone: example.com, tunnel: 6ff42ae2-765d-4adf-8112-31c55c1551ef, token: \"${T}\", deployment: a/b.c}
+apps: {web: {role: worker, command: ./run}}
+");
+        let document = read(&files, "infraspec.yaml");
+        let staged = document.stage(None, Some(&|_| Lookup::Value("s3cret-token".to_owned())));
+        let desired = from_spec(&document, &staged, None, &|_| None).expect("it is a spec");
+        assert!(!format!("{desired:?}").contains("s3cret"), "{desired:?}");
+        assert!(desired.sensitive.contains(&Secret::new("s3cret-token")));
+        let tunnel = desired.cloudflare.expect("it has one");
+        assert_eq!(tunnel.token.expose(), "s3cret-token");
+        let object =
+            |namespace: &str, name: &str| ObjectName { namespace: namespace.into(), name: name.into() };
+        assert_eq!(tunnel.config_map, object("cloudflared", "cloudflared"));
+        assert_eq!(tunnel.deployment, object("a", "b.c"));
+    }
+}

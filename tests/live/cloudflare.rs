@@ -1,5 +1,7 @@
 //! Records at Cloudflare, against its API as the tests' own account speaks it.
 
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use norn::provider::cloudflare::dns::{Record, target};
@@ -8,7 +10,7 @@ use norn::provider::kubernetes::apply::Change;
 use norn::secret::Secret;
 
 use crate::cloudflare_account::{Account, Fault, Rights};
-use crate::shared::free_port;
+use crate::shared::{free_port, skipped};
 
 const TOKEN: &str = "0123456789-s3cret-of-nobody";
 const ZONE: &str = "example.com";
@@ -232,4 +234,56 @@ async fn no_refusal_shows_the_token() {
         assert!(refused.to_string().contains("Bearer ***"), "{refused}");
         assert!(!format!("{refused} {refused:?}").contains("s3cret"), "{refused:?}");
     }
+}
+
+/// What tells a test that its parent made the server which it is to talk to.
+const TRUSTED: &str = "NORN_TEST_TRUSTED_SERVER";
+
+#[test]
+fn a_server_is_trusted_if_the_system_trusts_who_made_its_certificate() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return skipped("TLS to Cloudflare", "there is no openssl");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=here \
+                -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout key -out certificate";
+    let openssl = |arguments: &str| {
+        let mut command = Command::new("openssl");
+        command.args(arguments.split_whitespace()).current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert!(openssl(make).status().expect("it runs").success());
+    // It answers with the file that a target names.
+    let empty = r#"{"success":true,"errors":[],"result":[]}"#;
+    fs::write(folder.path().join("zones?name=example.com&per_page=50&page=1"), empty).expect("it is written");
+    let port = free_port();
+    let serve = format!("s_server -quiet -WWW -accept 127.0.0.1:{port} -cert certificate -key key");
+    let mut server = openssl(&serve).spawn().expect("it runs");
+    let began = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10), "openssl does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = |trusted: bool| {
+        let mut child = Command::new(std::env::current_exe().expect("this is a program"));
+        child.args(["--exact", "cloudflare::a_server_of_the_test_above", "--nocapture"]);
+        child.env(TRUSTED, format!("https://127.0.0.1:{port}"));
+        if trusted {
+            child.env("SSL_CERT_FILE", folder.path().join("certificate"));
+        }
+        String::from_utf8_lossy(&child.output().expect("it runs").stdout).into_owned()
+    };
+    let (with, without) = (told(true), told(false));
+    server.kill().expect("it is ours");
+    server.wait().expect("it is ours");
+    assert!(with.contains("sees no zone example.com"), "{with}");
+    assert!(without.contains("is not trusted"), "{without}");
+}
+
+#[tokio::test]
+async fn a_server_of_the_test_above() {
+    let Ok(url) = std::env::var(TRUSTED) else { return };
+    let refused = client(&url, TOKEN).look(ZONE, HOST).await.expect_err("it knows no zone");
+    println!("{refused}");
 }

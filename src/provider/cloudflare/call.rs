@@ -32,6 +32,10 @@ pub enum CloudflareError {
     UnknownZone { zone: String },
     #[error("Cloudflare does not answer at {server}: {why}; look whether this machine reaches it")]
     Unreachable { server: String, why: String },
+    #[error(
+        "the certificate of {server} is not trusted: {why}; name the file of its authority with SSL_CERT_FILE, or add that to the system's"
+    )]
+    Untrusted { server: String, why: String },
     /// `asked` in seconds, if it said how long.
     #[error(
         "Cloudflare could not {doing}: it limits how often it may be asked{}; wait, then try again",
@@ -181,6 +185,10 @@ impl Cloudflare {
                 return Failed::from(CloudflareError::BadToken { why });
             }
             let why = self.scrubbed(&chain(error));
+            // Rustls has a kind for it, but what stands in between hands it on as text.
+            if why.contains("invalid peer certificate") {
+                return Failed::from(CloudflareError::Untrusted { server: self.base.clone(), why });
+            }
             let error = CloudflareError::Unreachable { server: self.base.clone(), why };
             Failed { again: Again::Later, ..Failed::from(error) }
         };
