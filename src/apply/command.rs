@@ -14,6 +14,9 @@ use crate::provider::child::{self, Ending, Leash, Task};
 use crate::provider::releases;
 use crate::provider::supervise::protocol::Command;
 
+/// How many lines of a failed command's output are told.
+const LAST_WORDS: usize = 20;
+
 /// Runs a shell command of the spec.
 pub async fn shell(
     step: &InStep,
@@ -45,19 +48,24 @@ pub async fn run(
         return Ok(finished.output);
     }
     let shown = named.lines().next().unwrap_or_default();
-    let lines: Vec<&str> = finished.output.lines().collect();
-    let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
-    let help = match finished.ending {
-        Ending::Cancelled => None,
-        _ => Some(format!("the whole output is in {}", log.display())),
+    let error = StepError::new(format!("`{}` {}", step.run.world.scrub.text(shown), finished.ending));
+    let error = match finished.ending {
+        Ending::Cancelled => error,
+        _ => error.help(whole_output(&log)),
     };
-    Err(StepError {
-        message: format!("`{}` {}", step.run.world.scrub.text(shown), finished.ending),
-        evidence: evidence.collect(),
-        help,
-        output: finished.output,
-        open: false,
-    })
+    Err(with_last_words(error, finished.output))
+}
+
+/// An error with the last lines of what was written until then.
+pub fn with_last_words(error: StepError, output: String) -> StepError {
+    let lines: Vec<&str> = output.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+    StepError { evidence: last.iter().map(|line| (*line).to_owned()).collect(), output, ..error }
+}
+
+/// Where all of it is.
+pub fn whole_output(log: &Path) -> String {
+    format!("the whole output is in {}", log.display())
 }
 
 /// What ends a command with its run.

@@ -15,7 +15,7 @@ use super::deploy::{blocking, folder_error};
 use super::events::StepError;
 use super::journal::{Done, InStep};
 use super::world::World;
-use crate::desired::{self, Definition, ImageBuild, Runtime, Source};
+use crate::desired::{self, Definition, ImageBuild, Source, Volume};
 use crate::failpoint;
 use crate::provider::child::output::Writer;
 use crate::provider::docker::context::Context;
@@ -39,19 +39,16 @@ pub fn image(dir: &Path) -> io::Result<String> {
     Ok(std::fs::read_to_string(dir.join(FILE))?.trim().to_owned())
 }
 
-/// Whether a definition runs in containers.
-pub fn runs_in(definition: &Definition) -> bool {
-    definition.runtime == Runtime::Docker
-}
-
-pub fn engine_error(error: &EngineError) -> StepError {
-    StepError::new(error.to_string())
+impl From<EngineError> for StepError {
+    fn from(error: EngineError) -> Self {
+        Self::new(error.to_string())
+    }
 }
 
 impl World {
     /// The engine of this stage.
     pub async fn engine(&self) -> Result<Engine, StepError> {
-        Engine::connect(&self.docker).await.map_err(|error| engine_error(&error))
+        Ok(Engine::connect(&self.docker).await?)
     }
 
     pub fn labels(&self, app: &AppName) -> Labels {
@@ -75,6 +72,7 @@ impl World {
         let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
         let hold = self.hold(app, definition, image, operation);
         let hold = Hold { command: definition.command.clone(), port: definition.port, ..hold };
+        let hold = self.with_volumes(app, definition, hold);
         Ok(Command::Exec(hold.command_line()))
     }
 
@@ -82,6 +80,12 @@ impl World {
     pub fn look(&self, app: &AppName, operation: &str, line: &str) -> Vec<String> {
         let labels = self.labels(app).and("operation", operation);
         Look { engine: self.docker.clone(), labels: labels.into(), line: line.to_owned() }.command_line()
+    }
+
+    /// The container with the app's volumes, and the variables that name them.
+    fn with_volumes(&self, app: &AppName, definition: &Definition, mut hold: Hold) -> Hold {
+        hold.env.extend(definition.volumes.iter().map(Volume::variable));
+        Hold { mounts: self.mounts(app, definition), ..hold }
     }
 
     fn hold(&self, app: &AppName, definition: &Definition, image: String, operation: &str) -> Hold {
@@ -92,6 +96,7 @@ impl World {
             labels: self.labels(app).and("operation", operation).into(),
             env: own.cloned().collect(),
             command: None,
+            mounts: Vec::new(),
             port: None,
             memory: definition.resources.memory,
             cpu: definition.resources.cpu,
@@ -113,6 +118,14 @@ pub struct Making<'a> {
     pub inside: &'a Path,
 }
 
+/// What a command in an image is given besides the app's environment.
+pub enum Sees<'a> {
+    /// Nothing.
+    Image,
+    /// The app's volumes, and these variables.
+    Volumes(&'a BTreeMap<String, String>),
+}
+
 impl Making<'_> {
     /// Builds the image of the code in the workshop, which has no other use; or pulls it.
     pub async fn make(&self, step: &InStep) -> Result<Done, StepError> {
@@ -132,10 +145,8 @@ impl Making<'_> {
         };
         let output = writer.finish(&mut told).unwrap_or_default();
         let id = made.map_err(|error| {
-            let lines: Vec<&str> = output.lines().collect();
-            let evidence = lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned());
-            let help = (!lines.is_empty()).then(|| format!("the whole output is in {}", log.display()));
-            StepError { evidence: evidence.collect(), help, output: output.clone(), ..error }
+            let error = command::with_last_words(error, output.clone());
+            if output.is_empty() { error } else { error.help(command::whole_output(&log)) }
         })?;
         talk("made an image for").map_err(|error| StepError::new(error.to_string()))?;
         let (workshop, inside, named) = (self.workshop.to_owned(), self.inside.to_owned(), id.clone());
@@ -160,14 +171,12 @@ impl Making<'_> {
         let world = &step.run.world;
         let build = match (self.source, self.build) {
             (Source::Image { name }, _) => {
-                let pulled = engine.pull(name, self.commit, &world.logins, on_line).await;
-                return pulled.map_err(|error| engine_error(&error));
+                return Ok(engine.pull(name, self.commit, &world.logins, on_line).await?);
             }
             (Source::Local { .. } | Source::Git { .. }, build) => build.expect("code has a build"),
         };
         let folder = self.inside.join(&build.context);
-        let context = Context::open(&folder, &build.dockerfile)
-            .map_err(|error| engine_error(&EngineError::Context(error)))?;
+        let context = Context::open(&folder, &build.dockerfile).map_err(EngineError::Context)?;
         if !releases::stays_inside(self.inside, Path::new(&build.context)) {
             return Err(StepError::new(format!(
                 "`build.context` {} leaves the code by a link",
@@ -176,7 +185,7 @@ impl Making<'_> {
         }
         let labels = world.labels(self.app).and("commit", self.commit).and("operation", &step.id);
         let recipe = Recipe { context, target: build.target.as_deref(), args: &build.args, labels: &labels };
-        engine.build(recipe, on_line).await.map_err(|error| engine_error(&error))
+        Ok(engine.build(recipe, on_line).await?)
     }
 
     /// Runs a command of the spec in the image.
@@ -185,19 +194,22 @@ impl Making<'_> {
         step: &InStep,
         dir: &Path,
         line: &str,
-        more: &BTreeMap<String, String>,
+        sees: Sees<'_>,
     ) -> Result<Done, StepError> {
         let world = &step.run.world;
         let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
         let hold = world.hold(self.app, self.definition, image, &step.id);
-        let hold = Hold {
-            command: Some(desired::Command::Shell(line.to_owned())),
-            env: hold.env.into_iter().chain(more.keys().cloned()).collect(),
-            grace: ONE_OFF,
-            ..hold
+        let hold = Hold { command: Some(desired::Command::Shell(line.to_owned())), grace: ONE_OFF, ..hold };
+        let (hold, env) = match sees {
+            Sees::Image => (hold, world.env(self.app, self.definition)),
+            Sees::Volumes(more) => {
+                let mut hold = world.with_volumes(self.app, self.definition, hold);
+                hold.env.extend(more.keys().cloned());
+                let mut env = world.env_with_volumes(self.app, self.definition)?;
+                env.extend(more.clone());
+                (hold, env)
+            }
         };
-        let mut env = world.env(self.app, self.definition);
-        env.extend(more.clone());
         let output = command::run(step, &Command::Exec(hold.command_line()), line, dir, &env).await?;
         Ok(Done { output, ..Done::default() })
     }
@@ -206,9 +218,31 @@ impl Making<'_> {
     pub async fn name(&self, world: &World, tag: &str) -> Result<(), StepError> {
         let image = image(self.inside).map_err(|error| folder_error(&self.inside.join(FILE), &error))?;
         let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
-        let named = world.engine().await?.name(&image, &world.repository(self.app), tag).await;
-        named.map_err(|error| engine_error(&error))
+        Ok(world.engine().await?.name(&image, &world.repository(self.app), tag).await?)
     }
+}
+
+/// Takes the image of a release to the registry of the spec, and gives its name and digest there.
+pub async fn push(step: &InStep, app: &AppName, tag: &str, dir: &Path) -> Result<String, StepError> {
+    let world = &step.run.world;
+    let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
+    let registry = world.logins.own.as_ref().ok_or_else(|| {
+        StepError::new("there is no registry that the cluster could pull the image from")
+            .help("name one with `registry.url`")
+    })?;
+    let stage = world.scope.stage.as_ref().map(|stage| format!("{stage}-")).unwrap_or_default();
+    let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
+    let (repository, tag) = (format!("{}/{app}", registry.url), format!("{stage}{tag}"));
+    let talk = |act: &str| failpoint::talk(act, Path::new(app.as_str()));
+    talk("push the image of").map_err(|error| StepError::new(error.to_string()))?;
+    let engine = world.engine().await?;
+    let pushed = tokio::select! {
+        pushed = engine.push(&image, &repository, &tag, &world.logins, |line| step.output(line)) => pushed,
+        () = step.run.control.cancelled() => return Err(StepError::new("cancelled")),
+    };
+    let pushed = pushed?;
+    talk("pushed the image of").map_err(|error| StepError::new(error.to_string()))?;
+    Ok(pushed)
 }
 
 /// Removes what attempts at an app's images left in the engine: containers whose holders are dead, and
@@ -216,10 +250,10 @@ impl Making<'_> {
 pub async fn sweep(world: &World, app: &AppName) -> Result<(), StepError> {
     let engine = world.engine().await?;
     let labels = world.labels(app);
-    engine.sweep(&labels).await.map_err(|error| engine_error(&error))?;
-    for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
+    engine.sweep(&labels).await?;
+    for image in engine.images(&labels).await? {
         if image.names.is_empty() {
-            engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
+            engine.remove_image(&image.id).await?;
         }
     }
     Ok(())
@@ -228,8 +262,7 @@ pub async fn sweep(world: &World, app: &AppName) -> Result<(), StepError> {
 /// Removes what a deploy that came to nothing left in the engine, and the image that proved unfit.
 pub async fn give_up(world: &World, app: &AppName, unfit: Option<&str>) -> Result<(), StepError> {
     if let Some(image) = unfit {
-        let removed = world.engine().await?.remove_image(image).await;
-        removed.map_err(|error| engine_error(&error))?;
+        world.engine().await?.remove_image(image).await?;
     }
     sweep(world, app).await
 }
@@ -238,12 +271,12 @@ pub async fn give_up(world: &World, app: &AppName, unfit: Option<&str>) -> Resul
 pub async fn remove(world: &World, app: &AppName) -> Result<(), StepError> {
     let engine = world.engine().await?;
     let labels = world.labels(app);
-    engine.sweep(&labels).await.map_err(|error| engine_error(&error))?;
-    for image in engine.images(&labels).await.map_err(|error| engine_error(&error))? {
-        engine.remove_image(&image.id).await.map_err(|error| engine_error(&error))?;
+    engine.sweep(&labels).await?;
+    for image in engine.images(&labels).await? {
+        engine.remove_image(&image.id).await?;
     }
     // What was pulled has no label of ours, and may serve others.
-    engine.unname(&world.repository(app)).await.map_err(|error| engine_error(&error))
+    Ok(engine.unname(&world.repository(app)).await?)
 }
 
 /// `sha256:` and so much of an image's id as tells it from others.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::Run;
+use super::cluster::Pods;
 use super::command;
-use super::container::{self, Making};
+use super::container::{self, Making, Sees};
 use super::events::StepError;
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
@@ -18,8 +20,9 @@ use super::leavings::{Leavings, inner};
 use super::walk::{Gate, Stopped};
 use super::world;
 use crate::address::Address;
-use crate::desired::Source;
+use crate::desired::{Runtime, Source};
 use crate::plan::{DeployWork, Operation, Step};
+use crate::provider::docker::registry;
 use crate::provider::source::{self, local};
 use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol::Command;
@@ -80,6 +83,8 @@ struct Deploying<'a> {
     recipe: String,
     /// Whether such an attempt's release is there, whole.
     made: bool,
+    /// The image by its digest, once it is where a cluster pulls it.
+    image: OnceCell<String>,
 }
 
 impl<'a> Deploying<'a> {
@@ -104,6 +109,7 @@ impl<'a> Deploying<'a> {
                     build: work.build.clone(),
                     folder: format!("releases/{app}/{}", inner.display()),
                     deployment: row.to_owned(),
+                    image: None,
                 }
             }
         };
@@ -121,6 +127,7 @@ impl<'a> Deploying<'a> {
             release,
             recipe,
             made,
+            image: OnceCell::new(),
         }
     }
 
@@ -130,6 +137,7 @@ impl<'a> Deploying<'a> {
         journal.step(Step::Test, |step| self.test(step)).await?;
         if self.work.record_only.is_none()
             && !self.made
+            && !self.pulled_there()
             && let Err(error) = self.finish().await
         {
             return Err(journal.fail(Step::Build, error).await);
@@ -269,7 +277,7 @@ impl<'a> Deploying<'a> {
         }
         let inside = self.inside();
         if let Some(making) = self.making(&inside) {
-            return making.run(&step, &inside, command, &BTreeMap::new()).await;
+            return making.run(&step, &inside, command, Sees::Image).await;
         }
         let env = self.run.world.env(self.app, &self.work.definition);
         command::shell(&step, command, &inside, &env).await
@@ -313,42 +321,83 @@ impl<'a> Deploying<'a> {
     async fn migrate(&self, step: InStep) -> Result<Done, StepError> {
         let world = &self.run.world;
         let command = self.work.migrate.as_deref().expect("the step is skipped without a command");
-        let mut env = world.env(self.app, &self.work.definition);
+        if self.work.definition.runtime.is_kubernetes() {
+            let release = self.pinned(&step).await?;
+            return Pods::new(&self.live_roll(&release), &step).await?.job(command).await;
+        }
+        let mut env = world.env_with_volumes(self.app, &self.work.definition)?;
         let own = world.postgres.is_some() || env.contains_key("DATABASE_URL");
         let postgres = if own { BTreeMap::new() } else { world.environment.postgres.clone() };
         let (dir, inside) = (self.dir(), self.inside());
         if let Some(making) = self.making(&inside) {
-            return making.run(&step, &dir, command, &postgres).await;
+            return making.run(&step, &dir, command, Sees::Volumes(&postgres)).await;
         }
         env.extend(postgres);
         command::shell(&step, command, &dir, &env).await
     }
 
     async fn roll(&self, step: InStep) -> Result<Done, StepError> {
+        if self.work.definition.runtime.is_kubernetes() {
+            let release = self.pinned(&step).await?;
+            let mut done = Pods::new(&self.live_roll(&release), &step).await?.put_live().await?;
+            let _ = releases::forget_attempt(&self.folder);
+            done.changes.extend(self.live());
+            return Ok(done);
+        }
         let dir = self.dir();
         if !dir.is_dir() || !dir.starts_with(&self.folder) {
             return Err(StepError::new(format!("the release's folder {} is not there", dir.display())));
         }
-        let live = LiveRoll {
-            app: self.app,
-            forge: &self.forge,
-            release: &self.release,
-            definition: &self.work.definition,
-            rollout: self.work.rollout,
-        };
-        let mut done = live.put(&step).await?;
+        let mut done = self.live_roll(&self.release).put(&step).await?;
         // What serves is current, whatever becomes of this word; the cleanup tries again.
         let _ = releases::forget_attempt(&self.folder);
         done.changes.extend(self.live());
         Ok(done)
     }
 
+    fn live_roll<'b>(&'b self, release: &'b DeployV1) -> LiveRoll<'b> {
+        LiveRoll {
+            app: self.app,
+            forge: &self.forge,
+            release,
+            definition: &self.work.definition,
+            rollout: self.work.rollout,
+            former: self.work.former.as_ref(),
+        }
+    }
+
+    /// Whether the engine of this machine has images of the app.
+    fn has_images(&self) -> bool {
+        self.work.definition.runtime != Runtime::Process && !self.pulled_there()
+    }
+
+    /// Whether the cluster pulls the image, and nothing here has a use for it.
+    fn pulled_there(&self) -> bool {
+        let pulled = matches!(self.work.source, Source::Image { .. });
+        self.work.definition.runtime.is_kubernetes() && pulled && self.work.build.test.is_none()
+    }
+
+    /// The release with its image where the cluster pulls it.
+    async fn pinned(&self, step: &InStep) -> Result<DeployV1, StepError> {
+        let pin = async || match &self.work.source {
+            Source::Image { name } => Ok(format!("{}@{}", registry::repository(name), self.work.commit)),
+            Source::Local { .. } | Source::Git { .. } => {
+                let dir = self.dir();
+                container::push(step, self.app, &self.release.tag, &dir).await
+            }
+        };
+        let image = self.image.get_or_try_init(pin).await?.clone();
+        Ok(DeployV1 { image: Some(image), ..self.release.clone() })
+    }
+
     /// What becomes true once the release serves.
     fn live(&self) -> Vec<Change> {
+        let image = self.image.get().or(self.release.image.as_ref()).cloned();
+        let release = DeployV1 { image, ..self.release.clone() };
         let record = |address, record| Change::RecordPut { address, record };
         vec![
             record(Address::forge(self.app), format::record(&self.forge, self.work.protected)),
-            record(Address::deploy(self.app), format::record(&self.release, self.work.protected)),
+            record(Address::deploy(self.app), format::record(&release, self.work.protected)),
         ]
     }
 
@@ -362,7 +411,7 @@ impl<'a> Deploying<'a> {
             left.sweep()
         });
         let swept = swept.await.map_err(|error| folder_error(&all, &error))?;
-        if container::runs_in(&self.work.definition) {
+        if self.has_images() {
             container::sweep(&self.run.world, self.app).await?;
         }
         let said = if swept == 0 { "nothing was left" } else { "removed what earlier attempts left" };
@@ -392,7 +441,7 @@ impl<'a> Deploying<'a> {
             if unfit && !machine::works_in(&folder) { releases::remove_attempt(&folder) } else { Ok(()) }
         });
         let _ = given_up.await;
-        if container::runs_in(&self.work.definition) {
+        if self.has_images() {
             let image = image.filter(|_| !self.folder.exists());
             let _ = container::give_up(&self.run.world, self.app, image.as_deref()).await;
         }

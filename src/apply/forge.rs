@@ -7,16 +7,18 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Run;
+use super::cluster::{self, Pods};
 use super::container;
 use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
 use super::journal::{Done, InStep, Journal, Row};
+use super::volumes;
 use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
 use crate::desired::{Definition, Front, Rollout, Runtime};
 use crate::failpoint;
-use crate::plan::{ForgeWork, Operation, Roll, Step, TeardownWork};
+use crate::plan::{ForgeWork, Former, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
 use crate::provider::supervise::client::{self as roll, RollError};
 use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Refusal, Report};
@@ -40,31 +42,34 @@ pub async fn forge(
 ) -> Result<Option<String>, Stopped> {
     let app = &operation.address.name;
     let after = work.roll.as_ref().map(|roll| stored(run, app, &roll.definition, work.protected));
+    let put = |part: Part| move |step: InStep| put_stored(step, app, work, part);
     let intent = json!({ "forge": after, "deploy": work.roll.as_ref().map(|roll| &roll.release) });
     let mut begin = Vec::new();
     if let Some(from) = &work.renamed_from {
         // Before the state knows the new name: what runs is never lost from sight.
-        follow(run, app, from).map_err(|error| Stopped::Failed { step: None, error })?;
+        follow(run, app, from).map_err(|error| {
+            let (address, step) = (operation.address.clone(), Step::CreateDeployment);
+            let (took, told) = (Duration::ZERO, error.clone());
+            run.events.send(Event::StepFailed { address, step, took, error: told });
+            Stopped::Failed { step: None, error }
+        })?;
         begin.push(Change::AppRenamed { from: from.clone(), to: app.clone() });
     }
     begin.push(Change::ForgeStarted { app: app.clone(), status: ForgeStatus::Forging });
     let row = Row::Forge { failed: ForgeStatus::ForgeFailed };
     let journal = Journal::open(run, operation, gate, row, intent, begin).await?;
-    journal
-        .step(Step::CreateDeployment, |step| async move {
-            let Some(roll) = &work.roll else { return Ok(Done::default()) };
-            let forge = stored(&step.run, app, &roll.definition, work.protected);
-            put_stored(&step, app, roll, &forge, work).await
-        })
-        .await?;
+    journal.step(Step::CreateSecret, put(Part::Secret)).await?;
+    journal.step(Step::CreateVolumes, put(Part::Volumes)).await?;
+    journal.step(Step::CreateService, put(Part::Service)).await?;
+    journal.step(Step::CreateDeployment, put(Part::Deployment)).await?;
     let mut end = vec![Change::ForgeEnded {
         app: app.clone(),
         status: ForgeStatus::Forged,
         error: String::new(),
-        resources: Some(json!({ "runtime": "process", "deploymentName": app })),
+        resources: Some(json!({ "runtime": work.runtime, "deploymentName": app })),
     }];
     if work.roll.is_none() {
-        end.push(remembered(operation, work));
+        end.push(remembered(run, operation, work));
     }
     journal.close(end).await?;
     Ok(work.roll.as_ref().and_then(|roll| reached(&roll.definition)))
@@ -73,6 +78,7 @@ pub async fn forge(
 /// Lets a new name go on from what stands under the former one.
 fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
     let World { home, folders, .. } = &run.world;
+    volumes::follow(folders, app, from)?;
     home.succeed(app, from).map_err(|error| folder_error(&home.run, &error))?;
     let (old, new) = (folders.cache(from), folders.cache(app));
     if old.is_dir() && !new.exists() {
@@ -86,17 +92,36 @@ fn follow(run: &Run, app: &AppName, from: &AppName) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Rolls a stored release to a definition.
-async fn put_stored(
-    step: &InStep,
-    app: &AppName,
-    roll: &Roll,
-    forge: &ForgeV1,
-    work: &ForgeWork,
-) -> Result<Done, StepError> {
-    let live =
-        LiveRoll { app, forge, release: &roll.release, definition: &roll.definition, rollout: roll.rollout };
-    let mut done = live.put(step).await?;
+/// What a roll is made of, in a cluster.
+#[derive(Clone, Copy)]
+enum Part {
+    Secret,
+    Volumes,
+    Service,
+    Deployment,
+}
+
+/// Rolls a stored release to a definition, or does a part of it.
+async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -> Result<Done, StepError> {
+    let Some(roll) = &work.roll else { return Ok(Done::default()) };
+    let forge = &stored(&step.run, app, &roll.definition, work.protected);
+    let former = work.live.as_ref().and_then(|live| {
+        let replicas = live.definition.as_ref()?.replicas;
+        Some(Former { tag: roll.release.tag.clone(), definition: live.definition_digest(), replicas })
+    });
+    let Roll { release, definition, rollout, restart } = roll;
+    let live = LiveRoll { app, forge, release, definition, rollout: *rollout, former: former.as_ref() };
+    let mut done = if definition.runtime.is_kubernetes() {
+        let pods = Pods::new(&live, &step).await?;
+        match part {
+            Part::Secret => return pods.secret().await,
+            Part::Volumes => return pods.volumes().await,
+            Part::Service => return pods.service().await,
+            Part::Deployment => pods.deployment(*restart).await?,
+        }
+    } else {
+        live.put(&step).await?
+    };
     done.changes.push(Change::RecordPut {
         address: Address::forge(app),
         record: format::record(forge, work.protected),
@@ -106,7 +131,7 @@ async fn put_stored(
 
 /// What is remembered of an app of which nothing that runs changed: its protection, and that it
 /// was forged. Its live definition stays.
-fn remembered(operation: &Operation, work: &ForgeWork) -> Change {
+fn remembered(run: &Run, operation: &Operation, work: &ForgeWork) -> Change {
     let live = work.live.as_ref();
     let body = ForgeV1 {
         version: 1,
@@ -114,6 +139,7 @@ fn remembered(operation: &Operation, work: &ForgeWork) -> Change {
         values: live.map(|forge| forge.values.clone()).unwrap_or_default(),
         protected: work.protected,
         host: live.and_then(|forge| forge.host.clone()),
+        namespace: work.runtime.is_kubernetes().then(|| run.world.namespace()),
     };
     let record = format::record(&body, work.protected);
     Change::RecordPut { address: operation.address.clone(), record }
@@ -130,9 +156,18 @@ pub async fn teardown(
     let begin = vec![Change::ForgeStarted { app: app.clone(), status: ForgeStatus::TearingDown }];
     let row = Row::Forge { failed: ForgeStatus::ForgeFailed };
     let journal = Journal::open(run, operation, gate, row, json!({}), begin).await?;
+    let there = work.namespace.as_deref();
+    journal
+        .step(Step::DeleteService, |step| async move {
+            cluster::remove_service(&step, there.expect("the step is of a cluster"), app).await
+        })
+        .await?;
     journal
         .step(Step::DeleteDeployment, |step| async move {
-            let done = stop(&step, app).await?;
+            let done = match there {
+                Some(namespace) => cluster::remove_pods(&step, namespace, app).await?,
+                None => stop(&step, app).await?,
+            };
             let folders = &step.run.world.folders;
             let mut gone = vec![folders.releases(app), folders.cache(app)];
             // A release that was made under a former name lies with that name's.
@@ -144,8 +179,13 @@ pub async fn teardown(
                 });
                 removed.await.map_err(|error| folder_error(&folder, &error))?;
             }
-            if work.runtime == Runtime::Docker {
-                container::remove(&step.run.world, app).await?;
+            // Nothing runs any more that knows the app by a former name.
+            let _ = volumes::forget(folders, app);
+            match work.runtime {
+                Runtime::Docker => container::remove(&step.run.world, app).await?,
+                // What was built here may have been built elsewhere, where there is an engine.
+                Runtime::Kubernetes => drop(container::remove(&step.run.world, app).await),
+                Runtime::Process => {}
             }
             Ok(done)
         })
@@ -186,10 +226,12 @@ pub struct LiveRoll<'a> {
     pub release: &'a DeployV1,
     pub definition: &'a Definition,
     pub rollout: Rollout,
+    /// What is live before.
+    pub former: Option<&'a Former>,
 }
 
 impl LiveRoll<'_> {
-    /// Orders the roll and waits until it is complete.
+    /// Orders the roll of a supervisor and waits until it is complete.
     pub async fn put(&self, step: &InStep) -> Result<Done, StepError> {
         let world = &step.run.world;
         let definition = self.definition;
@@ -198,8 +240,9 @@ impl LiveRoll<'_> {
         let command = match (definition.runtime, &definition.command) {
             (Runtime::Process, Some(command)) => world::command(command),
             (Runtime::Process, None) => return Err(StepError::new("a process needs a command")),
-            (Runtime::Kubernetes, _) => unreachable!("such an app is left out"),
-            (Runtime::Docker, _) => world.replica(self.app, definition, &dir, &step.id)?,
+            (Runtime::Docker | Runtime::Kubernetes, _) => {
+                world.replica(self.app, definition, &dir, &step.id)?
+            }
         };
         let look = |line: &str| world.look(self.app, &step.id, line);
         let held: Option<world::Held<'_>> = match definition.runtime {
@@ -217,7 +260,7 @@ impl LiveRoll<'_> {
             },
             definition: self.forge.definition_digest(),
             command,
-            env: Env(world.env(self.app, definition)),
+            env: Env(world.env_with_volumes(self.app, definition)?),
             port: definition.port,
             front: world::front(definition.front),
             replicas: definition.replicas,
@@ -248,6 +291,8 @@ impl LiveRoll<'_> {
             }
             other => other.map_err(|error| roll_error(&error, step))?,
         };
+        // What runs now knows the present name; a link that stays is in nobody's way.
+        let _ = volumes::forget(&world.folders, self.app);
         let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
             1 => "1 replica runs".to_owned(),
             n => format!("{n} replicas run"),
@@ -308,8 +353,11 @@ async fn wait(step: &InStep) -> Result<(), StepError> {
     }
 }
 
-/// Where an app is reached from this machine.
+/// Where an app is reached from this machine, or from the world.
 pub fn reached(definition: &Definition) -> Option<String> {
+    if definition.runtime.is_kubernetes() {
+        return Some(format!("http://{}", definition.ingress.as_ref()?.host));
+    }
     let port = definition.port.filter(|_| definition.replicas > 0)?;
     let host = match definition.front {
         Front::On(address) if !address.is_unspecified() => address.to_string(),
@@ -322,8 +370,12 @@ pub fn reached(definition: &Definition) -> Option<String> {
 /// A definition as it is stored, with fingerprints of the values that it only names.
 pub fn stored(run: &Run, app: &AppName, definition: &Definition, protected: bool) -> ForgeV1 {
     let values = format::fingerprints(definition, run.world.values.of(app), &run.key);
-    let host = Some(run.world.home.host());
-    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host }
+    let (host, namespace) = if definition.runtime.is_kubernetes() {
+        (None, Some(run.world.namespace()))
+    } else {
+        (Some(run.world.home.host()), None)
+    };
+    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host, namespace }
 }
 
 /// A supervisor's report as a word of progress.

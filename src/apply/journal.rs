@@ -234,9 +234,14 @@ impl<'a> Journal<'a> {
             Step::Test => DeploymentStatus::Testing,
             Step::Snapshot => DeploymentStatus::Snapshotting,
             Step::Migrate => DeploymentStatus::Migrating,
-            Step::Deploy | Step::Cleanup | Step::CreateDeployment | Step::DeleteDeployment => {
-                DeploymentStatus::Deploying
-            }
+            Step::Deploy
+            | Step::Cleanup
+            | Step::CreateSecret
+            | Step::CreateVolumes
+            | Step::CreateService
+            | Step::CreateDeployment
+            | Step::DeleteService
+            | Step::DeleteDeployment => DeploymentStatus::Deploying,
         };
         Some(Change::DeploymentStatus { id: id.clone(), status, error: String::new() })
     }

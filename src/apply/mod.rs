@@ -5,6 +5,7 @@
 //! Invariants: what is done was in the plan; before the world changes its intent is durable, after
 //! it the outcome is; a run that lost its lease changes nothing any more.
 
+mod cluster;
 mod command;
 pub mod container;
 mod control;
@@ -15,6 +16,7 @@ mod journal;
 pub mod lease;
 pub mod leavings;
 pub mod recovery;
+mod volumes;
 mod walk;
 pub mod world;
 

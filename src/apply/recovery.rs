@@ -135,7 +135,7 @@ fn came_to_pass(
     intent: &serde_json::Value,
     running: &BTreeMap<AppName, Running>,
 ) -> Vec<(Address, Record)> {
-    let Some(Running::Serving { tag, definition, .. }) = running.get(app) else { return Vec::new() };
+    let Some(Running::Serving { tag, definition, image, .. }) = running.get(app) else { return Vec::new() };
     let forge = serde_json::from_value::<ForgeV1>(intent["forge"].clone());
     let deploy = serde_json::from_value::<DeployV1>(intent["deploy"].clone());
     let (Ok(forge), Ok(deploy)) = (forge, deploy) else { return Vec::new() };
@@ -144,6 +144,8 @@ fn came_to_pass(
     if !serves {
         return Vec::new();
     }
+    // Before a build nobody knows its digest.
+    let deploy = DeployV1 { image: deploy.image.clone().or_else(|| image.clone()), ..deploy };
     let protected = forge.protected;
     vec![
         (Address::forge(app), format::record(&forge, protected)),
@@ -271,8 +273,14 @@ mod tests {
     fn an_app_that_a_dead_run_was_putting_live_elsewhere_is_taken_to_be_there() {
         let web: AppName = "web".parse().expect("a name");
         let there = Host { machine: "another".into(), name: "far".into(), folder: "/srv/run".into() };
-        let forge =
-            |host| ForgeV1 { version: 1, definition: None, values: BTreeMap::new(), protected: false, host };
+        let forge = |host| ForgeV1 {
+            version: 1,
+            definition: None,
+            values: BTreeMap::new(),
+            protected: false,
+            host,
+            namespace: None,
+        };
         let mut stored = left(3600);
         stored.operations[0].intent = json!({ "forge": forge(Some(there.clone())) });
         stored.resources.insert(Address::forge(&web), format::record(&forge(None), false));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::desired::{Command, Definition, EnvValue, Front, Probe, Values};
 use crate::provider::docker::registry::Logins;
 use crate::provider::dump;
+use crate::provider::kubernetes::Cluster;
 use crate::provider::source::{Git, Repo};
 use crate::provider::supervise::client::Home;
 use crate::provider::supervise::protocol;
@@ -29,6 +30,10 @@ pub struct World {
     pub docker: String,
     /// What opens registries.
     pub logins: Logins,
+    /// The namespaces of clusters that the plan works in, by name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// The namespace that apps of the runtime kubernetes are put into.
+    pub namespace: String,
     /// The server of snapshots, where the spec names one.
     pub postgres: Option<Secret>,
     pub values: Values,

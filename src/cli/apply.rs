@@ -47,7 +47,7 @@ pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer)
         project.plan_files = options.output.files();
         let variables = Variables::read(global)?;
         let desired = match request {
-            Request::Destroy => project.desired_to_destroy()?,
+            Request::Destroy => project.desired_to_destroy(&variables)?,
             Request::Apply | Request::Restart(_) => project.desired(&variables, printer)?,
         };
         project.warn(printer).await;

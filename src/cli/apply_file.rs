@@ -37,10 +37,11 @@ pub fn run(global: &Global, options: &Apply, path: &Path, printer: Printer) -> R
         let key = check(&project, &saved).await?;
         project.plan_files = plan_files(&project, &saved.file, &options.output.files(), path);
         // The spec is read for the values that the plan does not hold, and for nothing else.
+        let variables = Variables::read(global)?;
         let desired = if saved.file.options.destroy {
-            project.desired_to_destroy()?
+            project.desired_to_destroy(&variables)?
         } else {
-            let desired = project.desired(&Variables::read(global)?, printer)?;
+            let desired = project.desired(&variables, printer)?;
             warn_of_short_secrets(&desired, printer);
             desired
         };

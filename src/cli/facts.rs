@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::clusters;
 use super::failure::Failure;
 use super::project::Project;
 use crate::address::Kind;
@@ -28,14 +29,26 @@ const AT_ONCE: usize = 16;
 
 /// What runs here of every app that the store or the spec knows. Nothing is left of what ran on the
 /// `lost` machines.
+///
+/// # Errors
+/// A cluster that cannot be looked at. Under `offline` none is.
 pub async fn running(
-    home: Home,
+    project: &Project,
     stored: &Snapshot,
     desired: &Desired,
     lost: &[String],
-) -> BTreeMap<AppName, Running> {
-    let seen = observe(home, stored, Some(desired), lost).await;
-    seen.iter().map(|(name, seen)| (name.clone(), state_of(seen))).collect()
+    offline: bool,
+) -> Result<BTreeMap<AppName, Running>, Failure> {
+    let there = clusters::apps(stored, desired);
+    let seen = observe(project.home(), stored, Some(desired), lost).await;
+    let here = seen.iter().filter(|(name, _)| !there.contains_key(*name));
+    let mut running: BTreeMap<AppName, Running> =
+        here.map(|(name, seen)| (name.clone(), state_of(seen))).collect();
+    if !offline {
+        let seen = clusters::look(&project.scope, &desired.kubernetes, there, lost).await?;
+        running.extend(seen.into_iter().map(|(name, seen)| (name, seen.running())));
+    }
+    Ok(running)
 }
 
 /// What every supervisor says of itself.
@@ -102,6 +115,7 @@ pub fn state_of(seen: &Observation) -> Running {
                 definition: status.definition.clone(),
                 wanted: status.wanted,
                 healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+                image: None,
             }
         }
     }
@@ -190,6 +204,11 @@ async fn releases(
     let mut engine = None;
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     for release in records.filter_map(|(_, record)| record.read::<DeployV1>()) {
+        if release.image.is_some() {
+            // A cluster has it, or pulls it.
+            there.insert(release.tag);
+            continue;
+        }
         let dir = project.folders.stage.join(&release.folder);
         let whole = if !release.is_image() {
             dir.is_dir()

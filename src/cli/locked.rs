@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::args::{Doing, Global};
+use super::clusters;
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
@@ -122,7 +123,7 @@ impl Locked<'_> {
             lease: lease.clone(),
             lease_end: keeper.end.clone(),
             key,
-            world: self.world().await?,
+            world: self.world(&plan).await?,
             control: control.clone(),
             events,
             plan: self.saved.map(str::to_owned),
@@ -173,8 +174,8 @@ impl Locked<'_> {
         let ended = self.unless_stopped(control, recovery::end_children(&stored)).await?;
         let ended = ended.map_err(|error| Failure::new(error.to_string()))?;
         self.unless_stopped(control, recovery::finish_renames(&stored, &home, lease)).await?;
-        let running =
-            self.unless_stopped(control, facts::running(home, &stored, self.desired, self.lost)).await?;
+        let look = facts::running(self.project, &stored, self.desired, self.lost, false);
+        let running = self.unless_stopped(control, look).await??;
         let changes = recovery::settle(&mut stored, &running, Some(&lease.run), &machine::alive);
         if !changes.is_empty() {
             store.write(lease, &changes).await.map_err(store_failure)?;
@@ -264,7 +265,7 @@ impl Locked<'_> {
         outcome.map_err(store_failure)
     }
 
-    async fn world(&self) -> Result<World, Failure> {
+    async fn world(&self, plan: &Plan) -> Result<World, Failure> {
         let project = self.project;
         let environment = Environment::of_this_process();
         let passwords = world::passwords(&environment, self.desired.postgres.as_ref());
@@ -280,6 +281,8 @@ impl Locked<'_> {
             scope: project.scope.clone(),
             docker: docker::host(self.desired.docker.as_deref()),
             logins: Logins { own: self.desired.registry.clone() },
+            clusters: clusters::of(plan, &self.desired.kubernetes).await?,
+            namespace: self.desired.kubernetes.namespace.clone(),
             postgres: self.desired.postgres.clone(),
             values: self.desired.values.clone(),
             scrub: Scrub::new(secrets),

@@ -6,9 +6,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::args::{Global, Logs};
+use super::clusters;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
+use crate::provider::kubernetes::Cluster;
+use crate::provider::kubernetes::logs::Line;
+use crate::provider::kubernetes::objects::{joined, selector};
 use crate::render::Printer;
 use crate::render::printer::Reader;
 
@@ -21,7 +27,14 @@ pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Fa
         project.must_know(&options.app).await?;
         match &options.step {
             Some(step) => step_log(&project, options, step, printer).await,
-            None => app_logs(&project, options, printer).await,
+            None => match clusters::recorded(&project.stored().await?).remove(&options.app) {
+                Some(namespace) => {
+                    let spec = project.kubernetes(global)?;
+                    let cluster = Cluster::connect(spec.context.as_deref(), &namespace.name).await?;
+                    pod_logs(&cluster, &project, options, printer).await
+                }
+                None => app_logs(&project, options, printer).await,
+            },
         }
     })
 }
@@ -44,6 +57,45 @@ async fn step_log(project: &Project, options: &Logs, step: &str, printer: Printe
                 .help("`norn history` shows what was deployed"));
         }
     }
+    Ok(Exit::Ok)
+}
+
+async fn pod_logs(
+    cluster: &Cluster,
+    project: &Project,
+    options: &Logs,
+    printer: Printer,
+) -> Result<Exit, Failure> {
+    let selector = joined(&selector(&project.scope, &options.app));
+    let lines = u32::try_from(options.lines).unwrap_or(u32::MAX);
+    if options.follow {
+        let gone = Notify::new();
+        let mut lost = None;
+        let sink = |line: Line| match printer.follow(&format!("{} | {}", line.pod, line.text)) {
+            Ok(Reader::There) => {}
+            Ok(Reader::Gone) => gone.notify_one(),
+            Err(error) => {
+                lost = Some(error);
+                gone.notify_one();
+            }
+        };
+        cluster.follow(&selector, lines, gone.notified(), sink).await?;
+        return match lost {
+            Some(error) => Err(Failure::new(format!("the output cannot be written: {error}"))),
+            None => Ok(Exit::Ok),
+        };
+    }
+    let found = cluster.last_lines(&selector, lines).await?;
+    if found.is_empty() {
+        return Err(Failure::new(format!("the pods of app `{}` wrote nothing yet", options.app))
+            .help("`norn status` shows what runs, `--step build` prints what a step wrote"));
+    }
+    let several = found.iter().any(|line| line.pod != found[0].pod);
+    let text = |line: &Line| match several {
+        true => format!("{} | {}\n", line.pod, line.text),
+        false => format!("{}\n", line.text),
+    };
+    printer.data(&found.iter().map(text).collect::<String>());
     Ok(Exit::Ok)
 }
 

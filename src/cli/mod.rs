@@ -4,6 +4,7 @@ mod apply;
 mod apply_file;
 mod args;
 mod ask;
+mod clusters;
 mod facts;
 mod failure;
 mod history;

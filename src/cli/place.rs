@@ -390,7 +390,7 @@ fn is_url(text: &str) -> bool {
 }
 
 /// A field's text with its references replaced.
-fn resolve(field: &str, text: &str, staged: &Staged, variables: &Variables) -> Result<String, Failure> {
+pub fn resolve(field: &str, text: &str, staged: &Staged, variables: &Variables) -> Result<String, Failure> {
     let parts =
         reference::parse(text).map_err(|complaint| Failure::new(complaint.message).help(complaint.help))?;
     let mut whole = String::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::args::{Global, Plan, Selection};
+use super::clusters;
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan_file;
@@ -32,10 +33,11 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         options.output.must_replace_nothing(&project)?;
         let out = options.out.iter().filter_map(|path| std::path::absolute(path).ok());
         project.plan_files = out.chain(options.output.files()).collect();
+        let variables = Variables::read(global)?;
         let desired = if options.destroy {
-            project.desired_to_destroy()?
+            project.desired_to_destroy(&variables)?
         } else {
-            project.desired(&Variables::read(global)?, printer)?
+            project.desired(&variables, printer)?
         };
         project.warn(printer).await;
         facts::warn_of_shallow(&project, &desired, printer).await?;
@@ -87,7 +89,8 @@ impl Made {
         if let Some(app) = &options.restart {
             known(app, &desired, &stored)?;
         }
-        let running = facts::running(project.home(), &stored, &desired, &selection.part.lost).await;
+        let running =
+            facts::running(project, &stored, &desired, &selection.part.lost, selection.offline).await?;
         let busy = recovery::holder(&stored, &machine::alive).is_some();
         let mut settles = recovery::settle(&mut stored, &running, None, &machine::alive).len();
         if !busy {
@@ -170,24 +173,26 @@ fn check_selection(desired: &Desired, stored: &Snapshot, selection: &Selection) 
     selectors.map(select::Selector::app).try_for_each(|name| known(name, desired, stored))
 }
 
-/// Another machine that no app was put live on is a slip, and this one is not lost.
+/// Another machine or cluster that no app was put live on is a slip, and this one is not lost.
 fn check_lost(stored: &Snapshot, lost: &[String]) -> Result<(), Failure> {
     if lost.is_empty() {
         return Ok(());
     }
     let (here, others): (Vec<Host>, Vec<Host>) =
         recovery::hosts(stored).into_values().partition(|host| host.machine == machine::id());
-    let others: BTreeSet<String> = others.iter().map(|host| visible(&host.name)).collect();
+    let clusters = clusters::recorded(stored).into_values().map(|namespace| namespace.server);
+    let others: BTreeSet<String> =
+        others.into_iter().map(|host| host.name).chain(clusters).map(|name| visible(&name)).collect();
     let Some(name) = lost.iter().find(|name| !others.contains(*name)) else { return Ok(()) };
     if *name == machine::host_name() || here.iter().any(|host| host.name == *name) {
         return Err(Failure::new(format!("{name} is this machine"))
             .help("what runs in another folder of it is to be seen: apply there"));
     }
     let others: Vec<String> = others.into_iter().collect();
-    Err(Failure::new(format!("no app was put live on another machine `{}`", visible(name))).help(
+    Err(Failure::new(format!("no app was put live on another machine or cluster `{}`", visible(name))).help(
         match others.len() {
             0 => "leave --lost out".to_owned(),
-            _ => format!("the machines are: {}", others.join(", ")),
+            _ => format!("those known are: {}", others.join(", ")),
         },
     ))
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
-use super::place::{StatePlace, Usual, denied};
+use super::place::{self, StatePlace, Usual, denied};
 use super::plan::unknown_app;
 use super::plan_file;
 use super::workspace::{self, Root, Variables};
 use crate::apply::world::Folders;
-use crate::desired::{self, Desired};
+use crate::desired::{self, Desired, Kubernetes};
 use crate::failpoint;
 use crate::provider::folders;
 use crate::provider::machine;
@@ -118,11 +118,31 @@ impl Project {
             .map_err(|problems| workspace::refuse(&problems, &self.document, printer))
     }
 
-    /// What should exist, with references as they are spelled: enough to take it away.
-    pub fn desired_without_values(&self) -> Desired {
+    /// What should exist, with references as they are spelled but for those by which it is reached:
+    /// enough to look at it, and to take it away.
+    ///
+    /// # Errors
+    /// A variable that is needed to reach an engine or a cluster and is not set.
+    pub fn desired_without_values(&self, variables: &Variables) -> Result<Desired, Failure> {
         let anything = |_: &str| Some(String::new());
-        desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &anything)
-            .expect("with every variable set, nothing is missing")
+        let mut desired = desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &anything)
+            .expect("with every variable set, nothing is missing");
+        let resolved = |field: &str, text: &String| place::resolve(field, text, &self.plain, variables);
+        if let Some(host) = &mut desired.docker {
+            *host = resolved("docker.host", host)?;
+        }
+        if let Some(context) = &mut desired.kubernetes.context {
+            *context = resolved("kubernetes.context", context)?;
+        }
+        Ok(desired)
+    }
+
+    /// Where its clusters are, for commands that only look.
+    ///
+    /// # Errors
+    /// A variable that is needed to reach them and is not set.
+    pub fn kubernetes(&self, global: &Global) -> Result<Kubernetes, Failure> {
+        Ok(self.desired_without_values(&Variables::read(global)?)?.kubernetes)
     }
 
     /// What should exist, of a project that is to be torn down: a run without its values must be able
@@ -130,8 +150,8 @@ impl Project {
     ///
     /// # Errors
     /// A locked stage keeps its state.
-    pub fn desired_to_destroy(&self) -> Result<Desired, Failure> {
-        let desired = self.desired_without_values();
+    pub fn desired_to_destroy(&self, variables: &Variables) -> Result<Desired, Failure> {
+        let desired = self.desired_without_values(variables)?;
         if !desired.locked {
             return Ok(desired);
         }

@@ -1,8 +1,11 @@
 //! `norn status`: what runs, from one look at the state and at each supervisor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use super::args::{Global, Status};
+use super::clusters::{self, Seen, Told};
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan::unknown_app;
@@ -10,6 +13,7 @@ use super::project::Project;
 use crate::address::{Address, Kind};
 use crate::apply::{self, recovery};
 use crate::desired::Role;
+use crate::plan::Running;
 use crate::provider::machine;
 use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol;
@@ -23,8 +27,14 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
     super::runtime()?.block_on(async {
         let project = Project::open(global, printer).await?;
         let mut stored = project.stored().await?;
+        let there = match clusters::recorded(&stored).is_empty() {
+            true => BTreeMap::new(),
+            false => clusters::tell(&project.scope, &project.kubernetes(global)?, &stored).await,
+        };
         let seen = facts::observe(project.home(), &stored, None, &[]).await;
-        let running = seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();
+        let mut running: BTreeMap<AppName, Running> =
+            seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();
+        running.extend(there.iter().map(|(name, told)| (name.clone(), told.running())));
         let held = stored.lock.clone().filter(|held| machine::alive(&held.holder.process) != Some(false));
         let left = recovery::settle(&mut stored, &running, None, &machine::alive);
         let known: BTreeSet<&AppName> =
@@ -34,7 +44,11 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
         }
         let wanted = known.into_iter().filter(|name| options.app.as_ref().is_none_or(|only| only == *name));
         let absent = Observation::Absent;
-        let apps = wanted.map(|name| app(name, &stored, seen.get(name).unwrap_or(&absent))).collect();
+        let told = |name: &AppName| match there.get(name) {
+            Some(told) => in_cluster(row(name, &stored), told),
+            None => here(row(name, &stored), seen.get(name).unwrap_or(&absent)),
+        };
+        let apps = wanted.map(told).collect();
         let status = StatusV1 {
             format_version: 1,
             project: project.scope.project.to_string(),
@@ -67,19 +81,20 @@ fn unsettled(change: &Change, stored: &Snapshot) -> Option<String> {
     }
 }
 
-fn app(name: &AppName, stored: &Snapshot, seen: &Observation) -> AppV1 {
+/// What the state alone tells of an app.
+fn row(name: &AppName, stored: &Snapshot) -> AppV1 {
     let record = |address: Address| stored.resources.get(&address);
     let forge: Option<ForgeV1> = record(Address::forge(name)).and_then(Record::read);
     let release: Option<DeployV1> = record(Address::deploy(name)).and_then(Record::read);
     let definition = forge.and_then(|forge| forge.definition);
     let wanted = definition.as_ref().map_or(0, |definition| definition.replicas);
-    let mut out = AppV1 {
+    AppV1 {
         app: name.to_string(),
         role: definition.as_ref().map(|definition| match definition.role {
             Role::Webserver => "webserver",
             Role::Worker => "worker",
         }),
-        health: "down",
+        health: if release.is_some() { "down" } else { "not-deployed" },
         why: None,
         ready: 0,
         wanted,
@@ -88,11 +103,41 @@ fn app(name: &AppName, stored: &Snapshot, seen: &Observation) -> AppV1 {
         url: definition.as_ref().and_then(apply::reached),
         age_seconds: None,
         restarts: 0,
-    };
+    }
+}
+
+/// With what its cluster tells.
+fn in_cluster(mut out: AppV1, told: &Told) -> AppV1 {
+    match told {
+        _ if out.health == "not-deployed" => {}
+        Told::Unknown(why) => {
+            out.health = "silent";
+            out.why = Some(why.clone());
+        }
+        Told::Seen(Seen::Elsewhere(namespace), _) => {
+            out.health = "elsewhere";
+            out.why = Some(format!("it runs in {namespace}"));
+        }
+        Told::Seen(Seen::Nothing, _) if out.wanted == 0 => out.health = "scaled-to-zero",
+        Told::Seen(Seen::Nothing, _) => out.why = Some("nothing runs; `norn apply` starts it".into()),
+        Told::Seen(Seen::Serving(serving), pods) => {
+            out.ready = serving.ready;
+            out.restarts = pods.restarts;
+            let age = pods.since.map(|since| Timestamp::now().duration_since(since).as_secs());
+            out.age_seconds = age.and_then(|age| u64::try_from(age).ok());
+            out.health = health(out.ready, out.wanted);
+            out.why = pods.why.clone().or_else(|| serving.why.clone());
+        }
+    }
+    out
+}
+
+/// With what its supervisor tells.
+fn here(mut out: AppV1, seen: &Observation) -> AppV1 {
     match seen {
-        _ if release.is_none() => out.health = "not-deployed",
+        _ if out.health == "not-deployed" => {}
         Observation::Running(status) => serving(&mut out, status),
-        _ if wanted == 0 => out.health = "scaled-to-zero",
+        _ if out.wanted == 0 => out.health = "scaled-to-zero",
         Observation::Unsupervised { replicas } if replicas.is_empty() => {
             out.why = Some("its processes and their supervisor are gone; `norn apply` starts it".into());
         }
@@ -126,10 +171,14 @@ fn serving(out: &mut AppV1, status: &protocol::Status) {
     out.restarts = status.replicas.iter().map(|replica| replica.restarts).sum();
     out.why =
         status.replicas.iter().filter(|replica| !replica.healthy).find_map(|replica| replica.answer.clone());
-    out.health = match (out.ready, out.wanted) {
+    out.health = health(out.ready, out.wanted);
+}
+
+fn health(ready: u32, wanted: u32) -> &'static str {
+    match (ready, wanted) {
         (_, 0) => "scaled-to-zero",
         (0, _) => "down",
         (ready, wanted) if ready < wanted => "degraded",
         _ => "healthy",
-    };
+    }
 }

@@ -39,7 +39,7 @@ pub fn from_spec(
         let left_alone = if written.deploy == Some(false) {
             Some(Why::DeployFalse)
         } else {
-            pending::left_out(written, project).map(Why::LeftOut)
+            pending::left_out(written).map(Why::LeftOut)
         };
         if let Some(why) = left_alone {
             untouched.insert(name.clone(), Untouched { why, was: written.was.clone() });
@@ -259,18 +259,20 @@ impl AppReader<'_> {
     }
 
     fn volumes(&self) -> Vec<Volume> {
-        let (Some(written), Runtime::Kubernetes) = (&self.written.volumes, self.runtime()) else {
-            return Vec::new();
-        };
+        let Some(written) = &self.written.volumes else { return Vec::new() };
+        let pods = self.runtime() == Runtime::Kubernetes;
         let class = self.project.kubernetes.as_ref().and_then(|cluster| cluster.storage_class.clone());
         let volume = |(name, volume): (Label, model::UnnamedVolume)| Volume {
             name: name.to_string(),
             path: volume.mount_path.to_string(),
-            size: volume.size.as_ref().map(|size| *size.value()),
+            size: volume.size.as_ref().map(|size| *size.value()).filter(|_| pods),
             host_path: volume.host_path.as_ref().map(ToString::to_string),
-            class: class.as_ref().map(ToString::to_string),
+            class: class.as_ref().map(ToString::to_string).filter(|_| pods),
         };
-        written.by_name().into_iter().map(volume).collect()
+        let mut volumes: Vec<Volume> = written.by_name().into_iter().map(volume).collect();
+        // Their order in the spec means nothing.
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        volumes
     }
 
     /// How the world reaches the app, where the cluster has an ingress class.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use from_spec::from_spec;
 
 use crate::secret::Secret;
+use crate::spec;
 use crate::spec::name::{AppName, ProjectName, StageName};
 
 /// Everything that should exist.
@@ -162,9 +163,9 @@ pub struct Definition {
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
     pub name: String,
-    /// Where the app sees it; absolute.
+    /// Where a container sees it; absolute.
     pub path: String,
-    /// In bytes.
+    /// In bytes, on Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// A folder of the host instead.
@@ -178,7 +179,7 @@ pub struct Volume {
 impl Volume {
     /// The environment variable that says where it is.
     pub fn variable(&self) -> String {
-        format!("NORN_VOLUME_{}", self.name.to_uppercase().replace('-', "_"))
+        spec::model::Volume::variable(&self.name)
     }
 }
 
@@ -210,6 +211,11 @@ impl Runtime {
             Runtime::Docker => "docker",
             Runtime::Kubernetes => "kubernetes",
         }
+    }
+
+    /// Whether a cluster runs it, and nothing here does.
+    pub fn is_kubernetes(self) -> bool {
+        self == Runtime::Kubernetes
     }
 
     /// Whether it is the usual one, which records leave out.

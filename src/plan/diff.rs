@@ -148,8 +148,13 @@ fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMa
             Front::Off => plain("front", "false".into()),
         }
     }
-    for Volume { name, path, size, host_path, class } in volumes {
-        let mut said = path.clone();
+    for volume in volumes {
+        let Volume { name, path: _, size, host_path, class } = volume;
+        let mut said = match runtime {
+            // It has no path of its own, and is told where it is.
+            Runtime::Process => format!("${}", volume.variable()),
+            Runtime::Docker | Runtime::Kubernetes => volume.path.clone(),
+        };
         if let Some(size) = size {
             let _ = write!(said, ", {} MiB", size / (1 << 20));
         }

@@ -25,7 +25,7 @@ pub enum SourceFact {
     NotLookedUp,
 }
 
-/// What runs of an app on this machine.
+/// What runs of an app on this machine or in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Running {
     /// Nothing is supervised.
@@ -33,7 +33,14 @@ pub enum Running {
     /// The machine was started anew since.
     Rebooted,
     /// Supervised.
-    Serving { tag: Option<String>, definition: Option<String>, wanted: u32, healthy: u32 },
+    Serving {
+        tag: Option<String>,
+        definition: Option<String>,
+        wanted: u32,
+        healthy: u32,
+        /// By its digest, where a cluster pulled it.
+        image: Option<String>,
+    },
     /// The supervisor is gone; processes of it may live.
     Unsupervised { replicas: usize },
     /// The supervisor lives and does not answer.

@@ -7,7 +7,7 @@ use super::{
     Risk, Roll, Skip, Step, Work, diff,
 };
 use crate::address::Address;
-use crate::desired::Front;
+use crate::desired::{Definition, Front, Runtime};
 use crate::state::ForgeStatus;
 use crate::state::format;
 
@@ -32,6 +32,9 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
             if known.protected != app.protected {
                 reasons.push(Reason::ProtectionChanged { now: app.protected });
             }
+            if let (Some(Blocked::Moves { from, to }), true) = (context.moves(), reasons.is_empty()) {
+                reasons.push(Reason::Moved { from, to });
+            }
             let drift = context.found.as_ref().filter(|found| found.mended_by_a_roll() && deploy.is_none());
             reasons.extend(drift.map(|found| Reason::NotRunning { found: found.clone() }));
             let forge = context.base.stored.forges.get(context.stored_name());
@@ -48,7 +51,8 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         |reason: &Reason| !matches!(reason, Reason::ProtectionChanged { .. } | Reason::LastFailed { .. });
     let roll = match (&context.known.deploy, deploy) {
         (Some(release), None) if reasons.iter().any(rolls) => {
-            Some(Roll { release: release.clone(), definition: app.definition.clone(), rollout: app.rollout })
+            let (release, definition) = (release.clone(), app.definition.clone());
+            Some(Roll { release, definition, rollout: app.rollout, restart: false })
         }
         _ => None,
     };
@@ -64,21 +68,38 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         action: if known.is_some() { Action::Update } else { Action::Forge },
         reasons,
         diff,
-        steps: vec![PlannedStep { step: Step::CreateDeployment, skip }],
+        steps: steps(&app.definition, skip),
         waits: Vec::new(),
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
-        blocked: roll.as_ref().and_then(|_| {
-            let missing = context.missing_release().map(|_| Blocked::ReleaseMissing);
-            context.elsewhere().or(missing)
+        blocked: context.moves().or_else(|| context.volumes_stay()).or_else(|| {
+            let missing = || context.missing_release().map(|_| Blocked::ReleaseMissing);
+            roll.as_ref().and_then(|_| context.elsewhere().or_else(missing))
         }),
         before: context.known.before.clone(),
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: context.renamed_from.cloned(),
+            runtime: app.definition.runtime,
             protected: app.protected,
             live: context.known.forge.clone(),
             roll,
         })),
     })
+}
+
+/// What puts a definition live; `skip` is why another operation does, or none.
+pub fn steps(definition: &Definition, skip: Option<Skip>) -> Vec<PlannedStep> {
+    let steps: &[Step] = match definition.runtime {
+        Runtime::Process | Runtime::Docker => &[Step::CreateDeployment],
+        Runtime::Kubernetes => {
+            &[Step::CreateSecret, Step::CreateVolumes, Step::CreateService, Step::CreateDeployment]
+        }
+    };
+    let needed = |step: &&Step| match step {
+        Step::CreateVolumes => definition.volumes.iter().any(|volume| volume.host_path.is_none()),
+        Step::CreateService => definition.port.is_some(),
+        _ => true,
+    };
+    steps.iter().filter(needed).map(|step| PlannedStep { step: *step, skip }).collect()
 }
 
 /// Why clients notice when the app's definition is put live, if they do. Where nothing serves they
@@ -93,6 +114,10 @@ pub fn interruption(context: &Context<'_>) -> Option<Interruption> {
     let new = &context.app.definition;
     if new.replicas == 0 {
         return Some(Interruption::NoReplicas);
+    }
+    if new.runtime.is_kubernetes() {
+        let claimed = new.volumes.iter().any(|volume| volume.host_path.is_none());
+        return claimed.then_some(Interruption::OnePodAtATime);
     }
     new.port?;
     match (new.front, live.front) {

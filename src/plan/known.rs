@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::Former;
 use crate::address::Address;
-use crate::desired::{Definition, EnvValue, Front};
+use crate::desired::{Definition, EnvValue, Front, Runtime};
 use crate::spec::name::AppName;
 use crate::spec::reference::{self, Part, Reference};
 use crate::state::format::{DeployV1, ForgeV1};
@@ -31,6 +32,24 @@ impl Known {
         }
     }
 
+    /// What runs the app, or is about to.
+    pub fn runtime(&self) -> Runtime {
+        if self.forge.as_ref().is_some_and(|forge| forge.namespace.is_some()) {
+            return Runtime::Kubernetes;
+        }
+        self.live().map(|live| live.runtime).unwrap_or_default()
+    }
+
+    /// The release that is live and its definition, as what a change that fails goes back to.
+    pub fn former(&self) -> Option<Former> {
+        let (forge, release) = (self.forge.as_ref()?, self.deploy.as_ref()?);
+        Some(Former {
+            tag: release.tag.clone(),
+            definition: forge.definition_digest(),
+            replicas: forge.definition.as_ref()?.replicas,
+        })
+    }
+
     /// The definition that is live.
     pub fn live(&self) -> Option<&Definition> {
         self.forge.as_ref()?.definition.as_ref()
@@ -46,7 +65,9 @@ pub fn live_definition(app: &AppName, stored: &Snapshot) -> Option<Definition> {
 
 /// The port that an app under a definition keeps others from opening.
 pub fn held_port(definition: &Definition) -> Option<u16> {
-    definition.port.filter(|_| definition.replicas > 0 || definition.front != Front::Off)
+    let opens = definition.replicas > 0 || definition.front != Front::Off;
+    // A pod's port is its own.
+    definition.port.filter(|_| opens && !definition.runtime.is_kubernetes())
 }
 
 /// The apps to which the references of a definition lead.

@@ -19,6 +19,7 @@ pub mod resume;
 pub mod saved;
 pub mod select;
 mod teardown;
+mod volumes;
 mod waits;
 
 #[cfg(test)]
@@ -31,13 +32,13 @@ pub use drift::{Drift, Found};
 pub use facts::{Facts, Running, SourceFact};
 use known::{History, Known};
 pub use operation::{
-    Action, Blocked, DeployWork, ForgeWork, Interruption, Operation, PlannedStep, Reason, Risk, Roll, Skip,
-    Step, TeardownWork, Wait, Work,
+    Action, Blocked, DeployWork, ForgeWork, Former, Interruption, Operation, PlannedStep, Reason, Risk, Roll,
+    Skip, Step, TeardownWork, Wait, Work,
 };
 pub use select::Selection;
 
 use crate::address::Address;
-use crate::desired::{App, Desired, Untouched, Why};
+use crate::desired::{App, Desired, Runtime, Untouched, Why};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 
@@ -226,6 +227,28 @@ impl<'a> Context<'a> {
         self.renamed_from.unwrap_or(&self.app.name)
     }
 
+    /// What keeps the app from being where it is to be: what is elsewhere would stay there.
+    fn moves(&self) -> Option<Blocked> {
+        let kubernetes = |name: &str| format!("kubernetes, namespace {name}");
+        let runtime = self.app.definition.runtime;
+        let namespace = self.known.forge.as_ref().and_then(|forge| forge.namespace.as_ref());
+        let from = match namespace {
+            Some(namespace) => kubernetes(&namespace.name),
+            None => self.known.live()?.runtime.as_str().to_owned(),
+        };
+        let to = match runtime {
+            Runtime::Kubernetes => kubernetes(&self.base.desired.kubernetes.namespace),
+            Runtime::Process | Runtime::Docker => runtime.as_str().to_owned(),
+        };
+        if namespace.is_none() && !runtime.is_kubernetes() {
+            return None;
+        }
+        match self.renamed_from {
+            Some(from) if namespace.is_some() => Some(Blocked::RenamedInCluster { from: from.clone() }),
+            _ => (from != to).then_some(Blocked::Moves { from, to }),
+        }
+    }
+
     /// The live release, if its folder is gone and something is to run of it.
     fn missing_release(&self) -> Option<&str> {
         let tag = &self.known.deploy.as_ref()?.tag;
@@ -233,8 +256,11 @@ impl<'a> Context<'a> {
         gone.then_some(tag.as_str())
     }
 
-    /// Why this machine cannot put the app live.
+    /// Why the app cannot be put live from here, or where it is to be.
     fn elsewhere(&self) -> Option<Blocked> {
+        if let Some(moves) = self.moves() {
+            return Some(moves);
+        }
         match self.facts().running.get(self.stored_name()) {
             Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
             _ => None,

@@ -64,6 +64,11 @@ pub enum Reason {
     ProtectionChanged {
         now: bool,
     },
+    /// On another runtime, or in another namespace.
+    Moved {
+        from: String,
+        to: String,
+    },
     /// Nothing was ever put live.
     NoRelease,
     Commit {
@@ -115,6 +120,8 @@ pub enum Interruption {
     PortReopened,
     /// No replica is left.
     NoReplicas,
+    /// A volume is for one pod at a time: the old one stops before the new one starts.
+    OnePodAtATime,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -128,6 +135,16 @@ pub enum Blocked {
     ElsewhereRunning { host: String },
     /// The folder of the running release is gone, and no deploy in the plan makes another.
     ReleaseMissing,
+    /// The app runs on another runtime, or in another namespace, which only a teardown ends.
+    Moves { from: String, to: String },
+    /// What a cluster has keeps its name.
+    RenamedInCluster { from: AppName },
+    /// These volumes would not follow the app from its runtime or its name.
+    VolumesStay {
+        volumes: Vec<String>,
+        /// Such as `the name web`.
+        with: String,
+    },
     /// The app wants a port of another, which in turn waits for this one.
     PortHeld { port: u16, by: AppName },
 }
@@ -136,7 +153,11 @@ pub enum Blocked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    CreateSecret,
+    CreateVolumes,
+    CreateService,
     CreateDeployment,
+    DeleteService,
     DeleteDeployment,
     Clone,
     Build,
@@ -150,7 +171,11 @@ pub enum Step {
 impl Step {
     pub fn as_str(self) -> &'static str {
         match self {
+            Step::CreateSecret => "create-secret",
+            Step::CreateVolumes => "create-volumes",
+            Step::CreateService => "create-service",
             Step::CreateDeployment => "create-deployment",
+            Step::DeleteService => "delete-service",
             Step::DeleteDeployment => "delete-deployment",
             Step::Clone => "clone",
             Step::Build => "build",
@@ -184,6 +209,8 @@ pub enum Skip {
     Serves,
     /// An image is pulled.
     NoCode,
+    /// The cluster pulls the image, and nothing else needs it.
+    PulledThere,
     NoBuild,
     NoTest,
     NoDatabase,
@@ -209,6 +236,8 @@ pub enum Work {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForgeWork {
     pub renamed_from: Option<AppName>,
+    /// What is to run it.
+    pub runtime: Runtime,
     pub protected: bool,
     /// What is live now, which stays where nothing is rolled.
     pub live: Option<ForgeV1>,
@@ -222,6 +251,8 @@ pub struct Roll {
     pub release: DeployV1,
     pub definition: Definition,
     pub rollout: Rollout,
+    /// Whether what runs is started again where nothing of it changes.
+    pub restart: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -239,6 +270,18 @@ pub struct DeployWork {
     pub protected: bool,
     /// A release that serves already: nothing is built, it is written down.
     pub record_only: Option<DeployV1>,
+    /// What is live before.
+    pub former: Option<Former>,
+}
+
+/// A live release and its definition, which a change that fails goes back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Former {
+    pub tag: String,
+    /// What tells the definition from others, values included.
+    pub definition: String,
+    pub replicas: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +290,8 @@ pub struct TeardownWork {
     pub release: Option<String>,
     /// What ran it.
     pub runtime: Runtime,
+    /// Where, on Kubernetes.
+    pub namespace: Option<String>,
     /// What is left, such as `snapshots`.
     pub keeps: Vec<String>,
 }

@@ -66,7 +66,9 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
         blocked: match fact {
             SourceFact::NotLookedUp => Some(Blocked::CommitNotLookedUp),
-            SourceFact::Version(_) | SourceFact::LastSeen(_) => context.elsewhere(),
+            SourceFact::Version(_) | SourceFact::LastSeen(_) => {
+                context.elsewhere().or_else(|| context.volumes_stay())
+            }
         },
         before: context.known.before.clone(),
         work: Work::Deploy(Box::new(DeployWork {
@@ -80,6 +82,7 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             rollout: app.rollout,
             protected: app.protected,
             record_only,
+            former: context.known.former(),
         })),
     })
 }
@@ -135,10 +138,11 @@ fn steps(context: &Context<'_>, record_only: bool) -> Vec<PlannedStep> {
     let app = context.app;
     let pulled = matches!(app.source, Source::Image { .. });
     let built = app.build.command.is_some() || app.build.image.is_some();
+    let there = pulled && app.definition.runtime.is_kubernetes() && app.build.test.is_none();
     let unless = |there: bool, skip: Skip| (!there).then_some(skip);
     let plan = [
         (Step::Clone, unless(!pulled, Skip::NoCode)),
-        (Step::Build, unless(built || pulled, Skip::NoBuild)),
+        (Step::Build, if there { Some(Skip::PulledThere) } else { unless(built || pulled, Skip::NoBuild) }),
         (Step::Test, unless(app.build.test.is_some(), Skip::NoTest)),
         (Step::Snapshot, unless(app.snapshot.is_some(), Skip::NoDatabase)),
         (Step::Migrate, unless(app.migrate.is_some(), Skip::NoMigration)),

@@ -1,8 +1,8 @@
 //! A plan that starts an app's live release again under its live definition.
 
 use super::{
-    Action, Blocked, Facts, ForgeWork, Interruption, Known, Operation, Plan, PlannedStep, Reason, Risk, Roll,
-    Running, Step, Work,
+    Action, Blocked, Facts, ForgeWork, Interruption, Known, Operation, Plan, Reason, Risk, Roll, Running,
+    Work, forge,
 };
 use crate::address::Address;
 use crate::desired::{Front, Rollout};
@@ -14,13 +14,14 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
     let known = Known::of(app, stored);
     let (Some(live), Some(release)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = live.definition.clone() else { return Plan::default() };
-    let no_front = definition.port.is_some() && definition.front == Front::Off;
+    let held = !definition.runtime.is_kubernetes() && definition.front == Front::Off;
+    let no_front = definition.port.is_some() && held;
     let operation = Operation {
         address: Address::forge(app),
         action: Action::Update,
         reasons: vec![Reason::Restart],
         diff: Vec::new(),
-        steps: vec![PlannedStep { step: Step::CreateDeployment, skip: None }],
+        steps: forge::steps(&definition, None),
         waits: Vec::new(),
         risk: if no_front { Risk::Interrupts(Interruption::NoFront) } else { Risk::Safe },
         blocked: match facts.running.get(app) {
@@ -30,9 +31,10 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
         before: known.before,
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: None,
+            runtime: definition.runtime,
             protected: live.protected,
             live: Some(live),
-            roll: Some(Roll { release, definition, rollout }),
+            roll: Some(Roll { release, definition, rollout, restart: true }),
         })),
     };
     Plan { operations: vec![operation], ..Plan::default() }

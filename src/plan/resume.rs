@@ -137,7 +137,7 @@ impl At<'_> {
         };
         match &mut rest.work {
             Work::Forge(work) => {
-                let ForgeWork { renamed_from, protected, live: stored, roll } = &mut **work;
+                let ForgeWork { renamed_from, runtime: _, protected, live: stored, roll } = &mut **work;
                 if renamed {
                     *renamed_from = None;
                 }

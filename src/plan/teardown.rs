@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::known::Known;
 use super::{
     Action, Blocked, Facts, Operation, Options, PlannedStep, Reason, Risk, Running, Step, TeardownWork, Work,
+    volumes,
 };
 use crate::address::{Address, Kind};
-use crate::desired::{Desired, Why};
+use crate::desired::{Desired, Runtime, Why};
 use crate::spec::name::AppName;
 use crate::state::{ForgeStatus, Snapshot};
 
@@ -51,21 +52,29 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     if let Some(forge) = stored.forges.get(app).filter(|forge| forge.status == ForgeStatus::ForgeFailed) {
         reasons.push(Reason::LastFailed { error: forge.error.clone() });
     }
-    let runtime = known.live().map(|live| live.runtime).unwrap_or_default();
+    let keeps = ["snapshots", "logs"].map(str::to_owned);
+    let keeps = keeps.into_iter().chain(volumes::kept(known.live())).collect();
+    let runtime = known.runtime();
+    let namespace = known.forge.as_ref().and_then(|forge| forge.namespace.as_ref());
+    let steps: &[Step] = match runtime {
+        Runtime::Process | Runtime::Docker => &[Step::DeleteDeployment],
+        Runtime::Kubernetes => &[Step::DeleteService, Step::DeleteDeployment],
+    };
     Operation {
         address: Address::forge(app),
         action: Action::Teardown,
         reasons,
         diff: Vec::new(),
-        steps: vec![PlannedStep { step: Step::DeleteDeployment, skip: None }],
+        steps: steps.iter().map(|step| PlannedStep { step: *step, skip: None }).collect(),
         waits: Vec::new(),
         risk: Risk::Destroys,
         blocked: if protected { Some(Blocked::Protected) } else { elsewhere },
         before: known.before,
         work: Work::Teardown(TeardownWork {
             runtime,
+            namespace: namespace.map(|namespace| namespace.name.clone()),
             release: known.deploy.map(|release| release.folder),
-            keeps: vec!["snapshots".into(), "logs".into()],
+            keeps,
         }),
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::releases::private_folder;
 
 /// What lies in a stage's folder and belongs to its state.
-const PARTS: [&str; 4] = ["releases", "cache", "logs", "run"];
+const PARTS: [&str; 5] = ["releases", "cache", "volumes", "logs", "run"];
 
 /// A folder that is no link and not empty where a link would be.
 #[derive(Debug, PartialEq, Eq)]

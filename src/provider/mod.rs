@@ -3,6 +3,7 @@
 pub mod child;
 pub mod cloudflare;
 pub mod docker;
+mod dockerignore;
 pub mod dump;
 pub mod files;
 pub mod folders;

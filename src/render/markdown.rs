@@ -72,7 +72,7 @@ fn row(operation: &Operation) -> String {
         why.insert(0, format!("**blocked**: {}", text(&words::blocked(blocked))));
     }
     if let Work::Teardown(work) = &operation.work {
-        why.push(format!("keeps its {}", text(&work.keeps.join(" and "))));
+        why.push(format!("keeps its {}", text(&words::kept(work))));
     }
     let risk = match operation.risk {
         Risk::Safe => "safe".to_owned(),

@@ -19,7 +19,13 @@ pub struct Header<'a> {
     pub saved: Option<&'a SavedV1>,
 }
 
-impl Header<'_> {
+impl<'a> Header<'a> {
+    /// Of a plan that is not saved, with the state where it mostly is.
+    #[cfg(any(test, fuzzing))]
+    pub fn usual(scope: &'a Scope, resources: usize) -> Self {
+        Self { scope, state: ".norn/state.db".into(), resources, lost: &[], saved: None }
+    }
+
     /// Such as `project shop · stage prod · state .norn/state.db (2 resources)`.
     pub fn line(&self) -> String {
         let stage = self.scope.stage.as_ref().map(|stage| format!(" · stage {stage}")).unwrap_or_default();

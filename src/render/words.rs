@@ -4,7 +4,8 @@ use crate::apply::reached;
 use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
 use crate::plan::resume::{Moved, Now};
 use crate::plan::{
-    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip, Work,
+    Action, Blocked, DeployWork, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip,
+    TeardownWork, Work,
 };
 use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
 
@@ -18,6 +19,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::DefinitionChanged => "its definition changed".into(),
         Reason::ProtectionChanged { now: true } => "it becomes protected".into(),
         Reason::ProtectionChanged { now: false } => "it is protected no longer".into(),
+        Reason::Moved { from, to } => format!("it is to run on {to}, not on {from}"),
         Reason::NoRelease => "its first release".into(),
         Reason::Commit { from, to } => commit(from, to),
         Reason::Ref { from, to } => format!("ref {from} → {to}"),
@@ -61,6 +63,7 @@ pub fn reason_code(reason: &Reason) -> &'static str {
         Reason::RenamedFrom(_) => "renamed",
         Reason::DefinitionChanged => "definition",
         Reason::ProtectionChanged { .. } => "protection",
+        Reason::Moved { .. } => "moved",
         Reason::NoRelease => "no-release",
         Reason::Commit { .. } => "commit",
         Reason::Ref { .. } => "ref",
@@ -87,7 +90,7 @@ pub fn found(found: &Found) -> String {
         }
         Found::Silent { why } => first_line(why),
         Found::OtherRelease { serves: Some(tag), recorded } => format!("{tag} serves instead of {recorded}"),
-        Found::OtherRelease { serves: None, .. } => "its supervisor runs no release".into(),
+        Found::OtherRelease { serves: None, .. } => "no whole release of it serves".into(),
         Found::OtherDefinition => "it runs under another definition".into(),
         Found::Unhealthy { healthy, wanted } => format!("{healthy} of {wanted} replicas are healthy"),
         Found::Elsewhere { host } => format!("it runs on {host}, which cannot be seen from here"),
@@ -126,10 +129,24 @@ pub fn blocked(blocked: &Blocked) -> String {
         Blocked::CommitNotLookedUp => "its commit was not looked up: plan without --offline".into(),
         Blocked::ElsewhereRunning { host } => {
             format!(
-                "it runs on {host}: apply there, or `norn apply --lost HOST` if that is another machine, and gone"
+                "it runs on {host}: apply there, or `norn apply --lost HOST` if that is another machine or cluster, and gone"
             )
         }
         Blocked::ReleaseMissing => "the folder of its release is gone: deploy it too".into(),
+        Blocked::Moves { from, to } => {
+            format!(
+                "it runs on {from} and would go on there: `norn destroy` it with --target first, then apply it on {to}"
+            )
+        }
+        Blocked::RenamedInCluster { from } => {
+            format!("on kubernetes it cannot be renamed: keep the name {from}, or destroy {from} first")
+        }
+        Blocked::VolumesStay { volumes, with } => {
+            let volumes = volumes.join(", ");
+            format!(
+                "what is in its volumes ({volumes}) would stay with {with}: keep that, or give the volumes other names and begin with empty ones"
+            )
+        }
         Blocked::PortHeld { port, by } => {
             format!(
                 "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
@@ -144,6 +161,9 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::CommitNotLookedUp => "commit-not-looked-up",
         Blocked::ElsewhereRunning { .. } => "elsewhere",
         Blocked::ReleaseMissing => "release-missing",
+        Blocked::Moves { .. } => "moves",
+        Blocked::RenamedInCluster { .. } => "renamed-in-cluster",
+        Blocked::VolumesStay { .. } => "volumes-stay",
         Blocked::PortHeld { .. } => "port-held",
     }
 }
@@ -156,6 +176,7 @@ pub fn skip(skip: Skip) -> &'static str {
         Skip::NothingChanges => "nothing that runs changes",
         Skip::Serves => "the release serves already",
         Skip::NoCode => "no code: the image is the release",
+        Skip::PulledThere => "the cluster pulls the image",
         Skip::NoBuild => "no `build.command`: the code is the release",
         Skip::NoTest => "no `build.test`",
         Skip::NoDatabase => "no `services.postgres`",
@@ -187,6 +208,7 @@ pub fn interruption(why: Interruption) -> &'static str {
         Interruption::NoFront => "without a front it stops before it starts again",
         Interruption::PortReopened => "its port is closed and opened in another way",
         Interruption::NoReplicas => "no replica is left",
+        Interruption::OnePodAtATime => "its volume is for one pod at a time: the old one stops first",
     }
 }
 
@@ -241,7 +263,7 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         }
         Work::Teardown(work) => {
             all.push(("deletes", "what runs of it, and its releases".to_owned()));
-            all.push(("keeps", format!("its {}", work.keeps.join(" and "))));
+            all.push(("keeps", format!("its {}", kept(work))));
         }
     }
     if let Risk::Interrupts(why) = operation.risk {
@@ -253,6 +275,14 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         all.push(("after", others.join(", ")));
     }
     all
+}
+
+/// What a teardown leaves, such as `snapshots, logs and volume data`.
+pub fn kept(work: &TeardownWork) -> String {
+    match work.keeps.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        all => all.join(", "),
+    }
 }
 
 fn deploy(operation: &Operation, work: &DeployWork, all: &mut Vec<(&'static str, String)>) {

@@ -81,13 +81,7 @@ fn planned(document: &Document, staged: &load::Staged, stage: Option<&StageName>
     let plan = plan(&desired, &Snapshot::default(), &facts, &Options::default());
     assert_eq!(plan.operations.len(), 2 * desired.apps.len(), "each app is forged and deployed");
     let scope = Scope { project: desired.project.clone(), stage: stage.cloned() };
-    let header = render::plan::Header {
-        scope: &scope,
-        state: ".norn/state.db".into(),
-        resources: 0,
-        lost: &[],
-        saved: None,
-    };
+    let header = render::plan::Header::usual(&scope, 0);
     let shown = render::plan::human(&header, &plan, false);
     assert!(!shown.contains("a secret value"), "{shown}");
     let document = render::plan_json::document(&header, &plan);

@@ -372,22 +372,28 @@ impl Volumes {
     }
 }
 
-/// A folder that outlives a release.
+/// A folder that outlives releases and the app's removal. `NORN_VOLUME_<NAME>` says where it is. While a
+/// release takes over from another, the processes or containers of both see it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-help" = "write it such as `{name: data, mountPath: /data}`"))]
 pub struct Volume {
     /// The volume's name, a lowercase DNS label.
     pub name: Label,
-    /// Where the app sees it.
+    /// Where a container sees it; a process goes by `NORN_VOLUME_<NAME>`.
     pub mount_path: AbsolutePath,
-    /// How much it may hold. Default on Kubernetes: 1Gi.
+    /// How much it may hold, on Kubernetes only. Default: 1Gi.
     pub size: Option<Memory>,
-    /// A folder of the host instead of a volume.
+    /// A folder of the host instead, which must be there and is never removed.
     pub host_path: Option<AbsolutePath>,
 }
 
 impl Volume {
+    /// The environment variable that says where a volume is.
+    pub fn variable(name: &str) -> String {
+        format!("NORN_VOLUME_{}", name.to_uppercase().replace('-', "_"))
+    }
+
     fn named(self) -> (Label, UnnamedVolume) {
         let Self { name, mount_path, size, host_path } = self;
         (name, UnnamedVolume { mount_path, size, host_path })
@@ -398,11 +404,11 @@ impl Volume {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnnamedVolume {
-    /// Where the app sees it.
+    /// Where a container sees it; a process goes by `NORN_VOLUME_<NAME>`.
     pub mount_path: AbsolutePath,
-    /// How much it may hold. Default on Kubernetes: 1Gi.
+    /// How much it may hold, on Kubernetes only. Default: 1Gi.
     pub size: Option<Memory>,
-    /// A folder of the host instead of a volume.
+    /// A folder of the host instead, which must be there and is never removed.
     pub host_path: Option<AbsolutePath>,
 }
 

@@ -24,7 +24,6 @@ const FIELDS: &[&str] = &[
     "services.postgres.migrations",
     "services.storage",
     "target",
-    "volumes",
 ];
 
 /// What would run an app: its own word, the project's, else what the spec gives it to run.
@@ -36,15 +35,11 @@ pub fn runtime(app: &App, project: &Project) -> Runtime {
 }
 
 /// Why an app is not planned, or nothing where it is.
-pub fn left_out(app: &App, project: &Project) -> Option<String> {
+pub fn left_out(app: &App) -> Option<String> {
     match app.role {
-        Role::Cron => return Some("role cron".into()),
-        Role::Function => return Some("role function".into()),
-        Role::Webserver | Role::Worker => {}
-    }
-    match runtime(app, project) {
-        Runtime::Process | Runtime::Docker => None,
-        Runtime::Kubernetes => Some("runtime kubernetes".into()),
+        Role::Cron => Some("role cron".into()),
+        Role::Function => Some("role function".into()),
+        Role::Webserver | Role::Worker => None,
     }
 }
 
@@ -60,12 +55,18 @@ pub fn warnings(staged: &Staged, told: &dyn Fn(Span) -> bool) -> Option<Problem>
     let mut out = Vec::new();
     for (name, app) in &project.apps {
         let Some(entry) = apps.get(name.as_str()) else { continue };
-        if let Some(why) = left_out(app, project) {
+        if let Some(why) = left_out(app) {
             labels.push(Label { span: entry.key_span, text: format!("left out: {why}") });
             out.push(format!("{name} ({why})"));
             continue;
         }
         for field in FIELDS {
+            let published =
+                project.kubernetes.as_ref().is_some_and(|cluster| cluster.ingress_class.is_some());
+            let there = runtime(app, project) == Runtime::Kubernetes;
+            if *field == "hosts.external" && there && published {
+                continue;
+            }
             let Some(span) = find(&entry.value, field) else { continue };
             let parts = ["apps", name.as_str()].into_iter().chain(field.split('.'));
             let path: Vec<String> = parts.map(str::to_owned).collect();

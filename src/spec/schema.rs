@@ -27,7 +27,8 @@ pub struct Schemas {
 }
 
 /// The fields of a project that a root in the app form has beside those of its app.
-pub const OF_THE_PROJECT: [&str; 5] = ["project", "state", "postgres", "defaultStage", "stages"];
+pub const OF_THE_PROJECT: [&str; 8] =
+    ["project", "state", "docker", "registry", "kubernetes", "postgres", "defaultStage", "stages"];
 const APP_FORM_ONLY: [&str; 2] = ["core", "target"];
 const DEFS: &str = "#/$defs/";
 /// What no stage can change: it is read before a stage is chosen.

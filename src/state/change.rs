@@ -116,7 +116,8 @@ pub enum Change {
     },
     /// Renames every row of an app: records, deployments, forge, health, cron and function rows.
     /// The journal keeps the old name: it says what was done then. Of all changes this alone
-    /// costs what the app has. An error if `to` is known already.
+    /// costs what the app has. An error if `to` is known already; what is left of the forge of an app
+    /// that is gone gives way.
     AppRenamed {
         from: AppName,
         to: AppName,

@@ -28,6 +28,27 @@ pub struct ForgeV1 {
     /// Where it was put live, or is to be; unknown of what an earlier norn wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<Host>,
+    /// Where it is instead, on Kubernetes; known before anything is live there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+}
+
+/// A namespace of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Namespace {
+    pub name: String,
+    /// Its UID, which no other of any cluster has; unknown where norn might not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The URL of the apiserver, for readers.
+    pub server: String,
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&visible(&format!("namespace {} of {}", self.name, self.server)))
+    }
 }
 
 /// A folder of supervisors, on its machine.
@@ -71,6 +92,9 @@ pub struct DeployV1 {
     pub folder: String,
     /// The row in `deployments`.
     pub deployment: String,
+    /// The image by its digest in a registry, where a cluster pulls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 impl DeployV1 {

@@ -8,12 +8,15 @@ mod crash;
 mod deploys;
 mod health;
 mod pulled;
+mod push;
+mod volumes;
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::Engine;
-use crate::sandbox::{Ran, Sandbox, until};
+use crate::sandbox::{Ran, Sandbox, get, until};
+use crate::shared::free_port;
 
 const WHAT: &str = "norn on a Docker engine";
 const BASE: &str = "norn-base:1";
@@ -49,6 +52,8 @@ struct Shop<'a> {
     engine: &'a Engine,
     sandbox: Sandbox,
     project: String,
+    /// Where its webserver is reached.
+    port: u16,
 }
 
 impl Deref for Shop<'_> {
@@ -59,8 +64,15 @@ impl Deref for Shop<'_> {
     }
 }
 
+impl Shop<'static> {
+    /// None where there is no engine.
+    fn new() -> Option<Self> {
+        Engine::shared(WHAT).map(Shop::on)
+    }
+}
+
 impl<'a> Shop<'a> {
-    fn new(engine: &'a Engine) -> Self {
+    fn on(engine: &'a Engine) -> Self {
         static BUILDING: Mutex<()> = Mutex::new(());
         let building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         if engine.docker(&format!("image inspect {BASE}")).is_err() {
@@ -70,7 +82,8 @@ impl<'a> Shop<'a> {
         let mut sandbox = Sandbox::new();
         sandbox.env.extend(engine.env().into_iter().map(|(name, value)| (name.to_owned(), value)));
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let shop = Self { engine, sandbox, project: format!("shop-{}", &id[..8]) };
+        let project = format!("shop-{}", &id[..8]);
+        let shop = Self { engine, sandbox, project, port: free_port() };
         shop.write("web/Dockerfile", DOCKERFILE);
         shop.write("web/serve", SERVE);
         shop.write("web/release", "one");
@@ -84,7 +97,7 @@ impl<'a> Shop<'a> {
     }
 
     /// One webserver `web`, of which `more` says more, a line a field.
-    fn web(&self, port: u16, more: &str) {
+    fn web(&self, more: &str) {
         let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
         let health = if more.contains("healthcheck:") {
             ""
@@ -92,8 +105,14 @@ impl<'a> Shop<'a> {
             "    healthcheck: {path: /, interval: 1s, startup: 20s}\n"
         };
         self.apps(&format!(
-            "  web:\n    role: webserver\n    path: ./web\n    port: {port}\n    rollout: {{drain: 4s}}\n{health}{more}"
+            "  web:\n    role: webserver\n    path: ./web\n    port: {}\n    rollout: {{drain: 4s}}\n{health}{more}",
+            self.port
         ));
+    }
+
+    /// What the webserver answers.
+    fn get(&self) -> std::io::Result<String> {
+        get(self.port, "/")
     }
 
     /// What the engine has with this project's label: `ps --all` or `images`.

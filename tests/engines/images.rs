@@ -22,7 +22,7 @@ fn what_was_pushed_is_pulled_by_its_digest() {
 #[test]
 fn a_registry_with_a_login_refuses_whoever_has_none() {
     let (Some(engine), Some(world)) = (Engine::shared(WHAT), World::shared(WHAT)) else { return };
-    let rules = Rules { login: true, delete: true };
+    let rules = Rules { login: true, delete: true, ..Rules::default() };
     let Some(registry) = Registry::start(&world, rules, WHAT) else { return };
     // Logins are one file: no other test is to write it at the same time.
     let engine = &engine.stranger(engine.host());

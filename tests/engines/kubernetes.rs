@@ -13,7 +13,8 @@ use norn::desired::{
 };
 use norn::provider::kubernetes::apply::{Change, How};
 use norn::provider::kubernetes::drift::drift;
-use norn::provider::kubernetes::objects::{App, Extra, Kind, Object, joined, selector};
+use norn::provider::kubernetes::kinds::{Kind, Object};
+use norn::provider::kubernetes::objects::{App, Extra, joined, selector};
 use norn::provider::kubernetes::reasons::Reason;
 use norn::provider::kubernetes::rollout::WaitError;
 use norn::provider::kubernetes::{Cluster as Reached, ClusterError};

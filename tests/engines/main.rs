@@ -3,6 +3,7 @@
 
 #[path = "../support/cluster/mod.rs"]
 mod cluster;
+mod clustered;
 mod containers;
 mod docker;
 #[path = "../support/engine.rs"]

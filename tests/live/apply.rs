@@ -8,3 +8,4 @@ mod postgres;
 mod rename;
 mod saved;
 mod steps;
+mod volumes;

@@ -38,6 +38,20 @@ impl Shop {
         Some(Self { sandbox, server, database, port })
     }
 
+    /// With its database by the server's socket: another machine has a network of its own.
+    fn by_socket(what: &str) -> Option<Self> {
+        let mut shop = Self::new(what)?;
+        let (name, port) = (&shop.database.name, shop.server.port());
+        let url = format!("postgres://norn@/{name}?host={}&port={port}", shop.socket());
+        shop.state_is_at(&url);
+        Some(shop)
+    }
+
+    /// The folder of the server's socket.
+    fn socket(&self) -> String {
+        self.server.folder().display().to_string()
+    }
+
     /// The same project in a folder of another machine's.
     fn elsewhere(&self) -> Sandbox {
         let mut sandbox = Sandbox::webserver(self.port, "");

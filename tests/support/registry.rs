@@ -7,11 +7,12 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::engine::Engine;
 use super::shared::{free_port, skipped};
-use super::world::{Served, World, missing, named};
+use super::world::{ADDRESS, Served, World, missing, named, run};
 
 pub const USER: &str = "norn";
 pub const PASSWORD: &str = "p@ss/w:rd%+#";
@@ -25,14 +26,22 @@ pub struct Rules {
     pub login: bool,
     /// Whether images can be deleted.
     pub delete: bool,
+    /// How many MiB there are for its images, if they are to be few.
+    pub space: Option<u32>,
 }
 
 pub struct Registry {
     host: String,
     /// The tags of the base images that are there.
     bases: Mutex<BTreeSet<String>>,
-    /// It lives as long as this, if it is ours.
-    _server: Option<Served>,
+    own: Option<Own>,
+}
+
+/// A registry that is ours.
+struct Own {
+    world: Arc<World>,
+    port: u16,
+    server: Mutex<Served>,
 }
 
 impl Registry {
@@ -54,27 +63,58 @@ impl Registry {
         }
         world.enter();
         let port = free_port();
-        let name = format!("registry-{port}");
-        let data = world.path(&name).display().to_string();
+        let data = world.path(&format!("registry-{port}"));
+        if let Some(space) = rules.space {
+            std::fs::create_dir(&data).expect("the folder is made");
+            let mut mount = world.command("mount");
+            mount.args(["-t", "tmpfs", "-o", &format!("size={space}m"), "tmpfs"]).arg(&data);
+            run(&mut mount).expect("it is mounted");
+        }
+        // What is at another address than a loopback one is another host's to an engine.
+        let host = if world.has_own_network() { "" } else { "127.0.0.1" };
         let mut config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: {}}}}}\n\
-             http: {{addr: 127.0.0.1:{port}}}\n",
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: {}}}}}\n\
+             http: {{addr: \"{host}:{port}\"}}\n",
+            data.display(),
             rules.delete
         );
         if rules.login {
-            let users = world.write(&format!("{name}.users"), &format!("{USER}:{HASH}\n"));
+            let users = world.write(&format!("registry-{port}.users"), &format!("{USER}:{HASH}\n"));
             config += &format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", users.display());
         }
-        let config = world.write(&format!("{name}.yaml"), &config);
-        let mut command = world.command("docker-registry");
-        command.arg("serve").arg(config);
-        let server = world.serve(&name, command);
-        server.until_listening(port);
-        Some(Self::of(format!("127.0.0.1:{port}"), Some(server)))
+        world.write(&format!("registry-{port}.yaml"), &config);
+        let server = Mutex::new(serve(world, port));
+        Some(Self::of(format!("127.0.0.1:{port}"), Some(Own { world: Arc::clone(world), port, server })))
     }
 
-    fn of(host: String, server: Option<Served>) -> Self {
-        Self { host, bases: Mutex::default(), _server: server }
+    fn of(host: String, own: Option<Own>) -> Self {
+        Self { host, bases: Mutex::default(), own }
+    }
+
+    fn ours(&self) -> &Own {
+        self.own.as_ref().expect("the registry is ours")
+    }
+
+    /// Kills it as a crash does. What it has stays.
+    pub fn kill(&self) {
+        self.ours().server.lock().unwrap_or_else(PoisonError::into_inner).kill();
+    }
+
+    /// Starts the one that was killed.
+    pub fn revive(&self) {
+        let own = self.ours();
+        *own.server.lock().unwrap_or_else(PoisonError::into_inner) = serve(&own.world, own.port);
+    }
+
+    /// The folder of what it has.
+    pub fn folder(&self) -> PathBuf {
+        let own = self.ours();
+        own.world.path(&format!("registry-{}", own.port))
+    }
+
+    /// Its host as one that is elsewhere, in a world with its own network.
+    pub fn elsewhere(&self) -> String {
+        format!("{ADDRESS}:{}", self.ours().port)
     }
 
     /// What the names of its images begin with, such as `127.0.0.1:5000`.
@@ -104,4 +144,13 @@ impl Registry {
     pub fn login(&self, engine: &Engine) {
         engine.ok(&format!("login --username {USER} --password {PASSWORD} {}", self.host));
     }
+}
+
+fn serve(world: &World, port: u16) -> Served {
+    let name = format!("registry-{port}");
+    let mut command = world.command("docker-registry");
+    command.arg("serve").arg(world.path(&format!("{name}.yaml")));
+    let server = world.serve(&name, command);
+    server.until_listening(port);
+    server
 }

@@ -167,25 +167,14 @@ impl Sandbox {
 
     /// The pids of everything that this project started and that lives.
     pub fn processes(&self) -> Vec<u32> {
-        let needle = self.dir.path().to_str().expect("a plain path").as_bytes().to_vec();
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let ours = |pid: &u32| {
-            let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            [read("environ"), read("cmdline")]
-                .iter()
-                .any(|text| text.windows(needle.len()).any(|window| window == needle))
-        };
-        pids.filter(|pid| *pid != std::process::id()).filter(ours).collect()
+        started_in(self.dir.path())
     }
 
     /// The pids of the processes with such a word in their command line.
     pub fn processes_of(&self, word: &str) -> Vec<u32> {
-        let has = |pid: &u32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).replace('\0', " ").contains(word)
-        };
-        self.processes().into_iter().filter(has).collect()
+        let mut pids = self.processes();
+        pids.retain(|pid| command_line(*pid).contains(word));
+        pids
     }
 
     /// The names in a folder that begin so.
@@ -206,17 +195,42 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // A process may be starting another one while it is killed; only then is the folder still.
-        let end = Instant::now() + Duration::from_secs(5);
-        loop {
-            let left = self.processes();
-            if left.is_empty() || Instant::now() >= end {
-                return;
-            }
-            left.into_iter().for_each(kill);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        end_all_in(self.dir.path());
     }
+}
+
+/// The pids of everything that a project in this folder started and that lives.
+pub fn started_in(folder: &Path) -> Vec<u32> {
+    let needle = folder.to_str().expect("a plain path").as_bytes();
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let ours = |pid: &u32| {
+        let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        [read("environ"), read("cmdline")]
+            .iter()
+            .any(|text| text.windows(needle.len()).any(|window| window == needle))
+    };
+    pids.filter(|pid| *pid != std::process::id()).filter(ours).collect()
+}
+
+/// Ends all of it.
+pub fn end_all_in(folder: &Path) {
+    // A process may be starting another one while it is killed; only then is the folder still.
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let left = started_in(folder);
+        if left.is_empty() || Instant::now() >= end {
+            return;
+        }
+        left.into_iter().for_each(kill);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process's command line, with spaces between its words; empty where there is none.
+pub fn command_line(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ")
 }
 
 /// One request from a test that is not async.

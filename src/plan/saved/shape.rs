@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::desired::{Build, Definition, Rollout, Runtime, Source, Why};
 use crate::plan::{
-    Action, Blocked, DeployWork, Drift, FieldDiff, ForgeWork, Operation, Plan, PlannedStep, Reason, Risk,
-    Roll, TeardownWork, Wait, Work,
+    Action, Blocked, DeployWork, Drift, FieldDiff, ForgeWork, Former, Operation, Plan, PlannedStep, Reason,
+    Risk, Roll, TeardownWork, Wait, Work,
 };
 use crate::spec::name::AppName;
 use crate::state::Digests;
@@ -63,6 +63,8 @@ pub enum WorkV1 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ForgeWorkV1 {
     pub renamed_from: Option<AppName>,
+    #[serde(default, skip_serializing_if = "Runtime::is_process")]
+    pub runtime: Runtime,
     pub protected: bool,
     pub live: Option<ForgeV1>,
     pub roll: Option<RollV1>,
@@ -74,6 +76,8 @@ pub struct RollV1 {
     pub release: DeployV1,
     pub definition: Definition,
     pub rollout: Rollout,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +93,8 @@ pub struct DeployWorkV1 {
     pub rollout: Rollout,
     pub protected: bool,
     pub record_only: Option<DeployV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Former>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -97,6 +103,8 @@ pub struct TeardownWorkV1 {
     pub release: Option<String>,
     #[serde(default, skip_serializing_if = "Runtime::is_process")]
     pub runtime: Runtime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     pub keeps: Vec<String>,
 }
 
@@ -135,11 +143,12 @@ macro_rules! same_fields {
     };
 }
 
-same_fields! { RollV1, Roll { release, definition, rollout } }
+same_fields! { RollV1, Roll { release, definition, rollout, restart } }
 same_fields! { DeployWorkV1, DeployWork {
-    source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only
+    source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only,
+    former
 } }
-same_fields! { TeardownWorkV1, TeardownWork { release, runtime, keeps } }
+same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, keeps } }
 
 impl From<Operation> for OperationV1 {
     fn from(operation: Operation) -> Self {
@@ -147,9 +156,9 @@ impl From<Operation> for OperationV1 {
             operation;
         let work = match work {
             Work::Forge(work) => {
-                let ForgeWork { renamed_from, protected, live, roll } = *work;
+                let ForgeWork { renamed_from, runtime, protected, live, roll } = *work;
                 let roll = roll.map(RollV1::from);
-                WorkV1::Forge(Box::new(ForgeWorkV1 { renamed_from, protected, live, roll }))
+                WorkV1::Forge(Box::new(ForgeWorkV1 { renamed_from, runtime, protected, live, roll }))
             }
             Work::Deploy(work) => WorkV1::Deploy(Box::new((*work).into())),
             Work::Teardown(work) => WorkV1::Teardown(work.into()),
@@ -164,9 +173,9 @@ impl From<OperationV1> for Operation {
             operation;
         let work = match work {
             WorkV1::Forge(work) => {
-                let ForgeWorkV1 { renamed_from, protected, live, roll } = *work;
+                let ForgeWorkV1 { renamed_from, runtime, protected, live, roll } = *work;
                 let roll = roll.map(Roll::from);
-                Work::Forge(Box::new(ForgeWork { renamed_from, protected, live, roll }))
+                Work::Forge(Box::new(ForgeWork { renamed_from, runtime, protected, live, roll }))
             }
             WorkV1::Deploy(work) => Work::Deploy(Box::new((*work).into())),
             WorkV1::Teardown(work) => Work::Teardown(work.into()),

@@ -43,8 +43,7 @@ impl Case {
     /// Why a spec in it cannot be read.
     pub fn expected(&self) -> Result<String, String> {
         let (scope, plan, resources) = self.planned()?;
-        let header =
-            Header { scope: &scope, state: ".norn/state.db".into(), resources, lost: &[], saved: None };
+        let header = Header::usual(&scope, resources);
         let mut out = String::new();
         let mut shown = false;
         for (title, text) in &self.sections {

@@ -22,13 +22,7 @@ fn planned(desired: &Desired, stored: &Snapshot, facts: &Facts) -> Plan {
 /// Everything that is shown of a plan.
 fn shown(plan: &Plan) -> String {
     let scope = Scope { project: "shop".parse().expect("a project"), stage: None };
-    let header = render::plan::Header {
-        scope: &scope,
-        state: ".norn/state.db".into(),
-        resources: 0,
-        lost: &[],
-        saved: None,
-    };
+    let header = render::plan::Header::usual(&scope, 0);
     let json = serde_json::to_string(&render::plan_json::document(&header, plan)).expect("it has text keys");
     [render::plan::human(&header, plan, false), json, render::markdown::plan(&header, plan)].join("\n")
 }
@@ -162,13 +156,7 @@ fn desired(apps: &[(String, String)]) -> Desired {
 #[test]
 fn a_comment_stays_below_what_github_takes() {
     let scope = Scope { project: "shop".parse().expect("a project"), stage: None };
-    let header = render::plan::Header {
-        scope: &scope,
-        state: ".norn/state.db".into(),
-        resources: 0,
-        lost: &[],
-        saved: None,
-    };
+    let header = render::plan::Header::usual(&scope, 0);
     for (apps, replicas, text) in [(1_000, 1, 5), (40, 2, 9_000), (1, 3, 400_000)] {
         let spec = |replicas: usize, text: &str| {
             let app = |n: usize| {

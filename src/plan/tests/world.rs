@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use crate::address::{Address, Kind};
 use crate::apply::recovery;
-use crate::desired::{Desired, Source};
+use crate::desired::{Desired, Runtime, Source};
 use crate::plan::{Action, Facts, Operation, Options, Running, SourceFact, Work, plan};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
-use crate::state::format::{self, DeployV1, ForgeV1};
+use crate::state::format::{self, DeployV1, ForgeV1, Namespace};
 use crate::state::lock::ProcessIdentity;
 use crate::state::{Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, Record, Run, Snapshot};
 
@@ -56,6 +56,7 @@ impl World {
                             values: live.map(|live| live.values.clone()).unwrap_or_default(),
                             protected: work.protected,
                             host: None,
+                            namespace: namespace(work.runtime, desired),
                         },
                     };
                     self.put(Address::forge(app), format::record(&body, work.protected));
@@ -98,6 +99,11 @@ impl World {
                         build: work.build.clone(),
                         folder: format!("releases/{}", work.tag.replace(':', "/")),
                         deployment,
+                        image: work
+                            .definition
+                            .runtime
+                            .is_kubernetes()
+                            .then(|| format!("registry.example.com/{app}@sha256:{}", "7".repeat(64))),
                     },
                 };
                 (&work.definition, work.protected, Some(release))
@@ -105,7 +111,9 @@ impl World {
             Work::Teardown(_) => unreachable!("a teardown makes no records"),
         };
         let values = format::fingerprints(definition, desired.values.of(app), key);
-        (ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host: None }, release)
+        let namespace = namespace(definition.runtime, desired);
+        let definition = Some(definition.clone());
+        (ForgeV1 { version: 1, definition, values, protected, host: None, namespace }, release)
     }
 
     fn put(&mut self, address: Address, record: Record) {
@@ -221,6 +229,7 @@ impl World {
                         values: BTreeMap::new(),
                         protected: false,
                         host: None,
+                        namespace: None,
                     };
                     self.put(Address::forge(app), format::record(&body, false));
                 }
@@ -297,14 +306,10 @@ impl World {
             ["unsupervised", n] => Running::Unsupervised { replicas: number(n) as usize },
             ["silent", why] => Running::Silent { why: (*why).to_owned() },
             ["elsewhere", host] => Running::Elsewhere { host: (*host).to_owned() },
-            ["release", tag] => {
-                Running::Serving { tag: Some((*tag).to_owned()), definition, wanted, healthy: wanted }
-            }
-            ["empty"] => Running::Serving { tag: None, definition: None, wanted: 0, healthy: 0 },
-            ["definition"] => {
-                Running::Serving { tag, definition: Some("another".into()), wanted, healthy: wanted }
-            }
-            ["healthy", n] => Running::Serving { tag, definition, wanted, healthy: number(n) },
+            ["release", tag] => serves(Some((*tag).to_owned()), definition, wanted, wanted),
+            ["empty"] => serves(None, None, 0, 0),
+            ["definition"] => serves(tag, Some("another".into()), wanted, wanted),
+            ["healthy", n] => serves(tag, definition, wanted, number(n)),
             _ => panic!("{app} cannot run {words:?}"),
         }
     }
@@ -326,7 +331,20 @@ impl World {
 }
 
 fn serving(tag: Option<String>, forge: &ForgeV1, replicas: u32) -> Running {
-    Running::Serving { tag, definition: Some(forge.definition_digest()), wanted: replicas, healthy: replicas }
+    serves(tag, Some(forge.definition_digest()), replicas, replicas)
+}
+
+fn serves(tag: Option<String>, definition: Option<String>, wanted: u32, healthy: u32) -> Running {
+    Running::Serving { tag, definition, wanted, healthy, image: None }
+}
+
+fn namespace(runtime: Runtime, desired: &Desired) -> Option<Namespace> {
+    let name = desired.kubernetes.namespace.clone();
+    runtime.is_kubernetes().then(|| Namespace {
+        name,
+        id: None,
+        server: "https://cluster.example.com".into(),
+    })
 }
 
 fn version(source: &Source, number: &str) -> String {

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::provider::source::cleaned;
+use crate::provider::dockerignore::DockerIgnore;
 
 /// How much is handed over at once, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -37,15 +36,7 @@ pub struct Context {
     folder: PathBuf,
     /// The Dockerfile, from the folder.
     pub dockerfile: String,
-    ignored: Vec<Rule>,
-}
-
-/// A line of `.dockerignore`; the last that matches counts.
-#[derive(Debug)]
-struct Rule {
-    matcher: GlobMatcher,
-    /// `!`: what it names is sent after all.
-    back: bool,
+    ignored: DockerIgnore,
 }
 
 impl Context {
@@ -71,22 +62,14 @@ impl Context {
                 });
             }
         };
-        let name = list.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut ignored = rules(&text, &name)?;
         // The engine needs the Dockerfile whatever the list says.
-        ignored.extend(rules(&format!("!/{dockerfile}\n"), &name)?);
+        let ignored = DockerIgnore::parse(&format!("{text}\n!/{dockerfile}\n"));
+        let ignored = ignored.map_err(|bad| ContextError::Pattern {
+            file: list.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            pattern: bad.line,
+            why: bad.error.kind().to_string(),
+        })?;
         Ok(Self { folder: folder.to_owned(), dockerfile: dockerfile.to_owned(), ignored })
-    }
-
-    /// Whether a path, from the folder, is left out.
-    fn leaves_out(&self, path: &str) -> bool {
-        let mut out = false;
-        for rule in &self.ignored {
-            if rule.matches(path) {
-                out = !rule.back;
-            }
-        }
-        out
     }
 
     /// The files as an archive, packed while it is read. An error while packing breaks it off.
@@ -113,55 +96,24 @@ impl Context {
     fn folder(&self, archive: &mut tar::Builder<Pieces>, inner: &Path) -> io::Result<()> {
         let mut entries = fs::read_dir(self.folder.join(inner))?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
-        // What is taken back lies in folders that are left out.
-        let back = self.ignored.iter().any(|rule| rule.back);
         for entry in entries {
             let inner = inner.join(entry.file_name());
             let named =
                 |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", inner.display()));
-            let out = self.leaves_out(&inner.to_string_lossy());
+            let out = self.ignored.excludes(&inner);
             let kind = entry.file_type().map_err(named)?;
             if kind.is_dir() {
                 if !out {
                     archive.append_dir(&inner, entry.path()).map_err(named)?;
                 }
-                if !out || back {
-                    self.folder(archive, &inner)?;
-                }
+                // What is taken back, such as the Dockerfile, lies in folders that are left out.
+                self.folder(archive, &inner)?;
             } else if !out && (kind.is_file() || kind.is_symlink()) {
                 archive.append_path_with_name(entry.path(), &inner).map_err(named)?;
             }
         }
         Ok(())
     }
-}
-
-impl Rule {
-    /// Whether it names the path, or a folder that the path is in.
-    fn matches(&self, path: &str) -> bool {
-        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-        ends.into_iter().any(|end| self.matcher.is_match(&path[..end]))
-    }
-}
-
-/// Reads a list as docker does: patterns from the folder, `#` begins a comment, `!` takes back.
-fn rules(text: &str, file: &str) -> Result<Vec<Rule>, ContextError> {
-    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let rule = |line: &str| {
-        let back = line.starts_with('!');
-        let pattern = line.trim_start_matches('!').trim();
-        let pattern = cleaned(pattern);
-        let glob = GlobBuilder::new(&pattern);
-        let glob = { glob }.literal_separator(true).backslash_escape(true).build();
-        let why = |error: globset::Error| ContextError::Pattern {
-            file: file.to_owned(),
-            pattern: line.to_owned(),
-            why: error.kind().to_string(),
-        };
-        Ok(Rule { matcher: glob.map_err(why)?.compile_matcher(), back })
-    };
-    lines.map(rule).collect()
 }
 
 /// Hands what is written over in pieces; waits where the engine is slower.
@@ -199,7 +151,11 @@ mod tests {
         fs::write(temp.path().join("Dockerfile"), "FROM scratch\n").expect("there is room");
         fs::write(temp.path().join(".dockerignore"), list).expect("there is room");
         let context = Context::open(temp.path(), "Dockerfile").expect("a context");
-        paths.iter().filter(|path| context.leaves_out(path)).map(|path| (*path).to_owned()).collect()
+        paths
+            .iter()
+            .filter(|path| context.ignored.excludes(Path::new(path)))
+            .map(|path| (*path).to_owned())
+            .collect()
     }
 
     #[test]

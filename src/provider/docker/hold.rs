@@ -11,7 +11,7 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, ExecConfig, HostConfig, PortBinding};
+use bollard::models::{self, ContainerCreateBody, ExecConfig, HostConfig, MountType, PortBinding};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
     KillContainerOptionsBuilder, ListContainersOptionsBuilder, StartContainerOptions, WaitContainerOptions,
@@ -46,6 +46,9 @@ pub struct Hold {
     pub env: Vec<String>,
     /// Instead of the image's own command.
     pub command: Option<Command>,
+    /// What outlives it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// Where it listens; it is published on the loopback address at the holder's `PORT`.
     pub port: Option<u16>,
     /// In bytes.
@@ -54,6 +57,23 @@ pub struct Hold {
     pub cpu: Option<u64>,
     /// How long it may take to end after SIGTERM.
     pub grace: Duration,
+}
+
+/// A folder that a container sees and that outlives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mount {
+    /// A folder of the host, from its `/` on; else the name of a volume, which is made where there is
+    /// none.
+    pub from: String,
+    /// Where the container sees it; absolute.
+    pub path: String,
+}
+
+impl Mount {
+    fn is_volume(&self) -> bool {
+        !self.from.starts_with('/')
+    }
 }
 
 impl Hold {
@@ -71,7 +91,11 @@ impl Hold {
         let whose =
             |name: &str| ["project", "stage", "app"].iter().any(|part| name == format!("dev.norn.{part}"));
         let labels = self.labels.iter().filter(|(name, _)| whose(name));
-        engine.sweep(&Labels(labels.map(|(name, value)| (name.clone(), value.clone())).collect())).await?;
+        let labels = Labels(labels.map(|(name, value)| (name.clone(), value.clone())).collect());
+        engine.sweep(&labels).await?;
+        for mount in self.mounts.iter().filter(|mount| mount.is_volume()) {
+            engine.volume(&mount.from, &labels).await?;
+        }
         let container = self.create(&engine).await?;
         let held = self.hold(&engine, &container, &mut ending).await;
         let removed = engine.remove(&container).await;
@@ -122,6 +146,7 @@ impl Hold {
                 memory_swap: limit(self.memory),
                 nano_cpus: limit(self.cpu.map(|cpu| cpu.saturating_mul(1_000_000))),
                 port_bindings: Some(published),
+                mounts: Some(self.mounts.iter().map(mount).collect()),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
@@ -166,6 +191,15 @@ impl Hold {
         }
         kill(engine, container, "SIGKILL").await;
         Ok(timeout(self.grace, wait(engine, container)).await.unwrap_or(Ok(KILLED)).unwrap_or(KILLED))
+    }
+}
+
+fn mount(mount: &Mount) -> models::Mount {
+    models::Mount {
+        source: Some(mount.from.clone()),
+        target: Some(mount.path.clone()),
+        typ: Some(if mount.is_volume() { MountType::VOLUME } else { MountType::BIND }),
+        ..models::Mount::default()
     }
 }
 

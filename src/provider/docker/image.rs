@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bollard::body_try_stream;
 use bollard::errors::Error;
-use bollard::models::{BuildInfo, BuildInfoAux};
+use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{
     BuildImageOptionsBuilder, BuilderVersion, ListImagesOptionsBuilder, RemoveImageOptions,
     TagImageOptionsBuilder,
@@ -118,9 +118,14 @@ impl Engine {
 
     /// Whether the engine has an image, by its id.
     pub async fn has(&self, id: &str) -> Result<bool, EngineError> {
+        Ok(self.found(id).await?.is_some())
+    }
+
+    /// What the engine knows of an image, by its id or a name.
+    pub(super) async fn found(&self, id: &str) -> Result<Option<ImageInspect>, EngineError> {
         match self.docker.inspect_image(id).await {
-            Ok(_) => Ok(true),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Ok(image) => Ok(Some(image)),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(self.failed("look at an image", &error)),
         }
     }

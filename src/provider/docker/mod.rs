@@ -2,18 +2,21 @@
 //! process that holds them.
 //!
 //! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
-//! (`context`), images (`image`), containers (`hold`).
-//! Invariants: every container and image that norn makes carries its labels; a container has a
+//! (`context`), images (`image`), registries (`registry`, `push`, `refusal`), containers (`hold`).
+//! Invariants: every container, image and volume that norn makes carries its labels; a container has a
 //! holder, and one whose holder is dead may be removed.
 
 pub mod context;
 pub mod hold;
 pub mod image;
+pub mod push;
+pub mod refusal;
 pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::errors::Error;
+use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
@@ -67,6 +70,8 @@ pub enum EngineError {
     Login { registry: String, why: String },
     #[error("{0}")]
     Context(#[from] context::ContextError),
+    #[error("{0}")]
+    Registry(#[from] refusal::RegistryError),
 }
 
 /// Where the engine is: as named, else as `DOCKER_HOST` says, else at the usual place.
@@ -90,15 +95,13 @@ impl Engine {
         let unreachable = |why: String| EngineError::Unreachable { host: named(), why };
         let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| unreachable(cause(&error)))?;
-        match docker.ping().await {
-            Ok(_) => {}
+        match docker.negotiate_version().await {
+            Ok(docker) => Ok(Self { docker, host: named() }),
             Err(error) if cause(&error).contains("ermission denied") => {
-                return Err(EngineError::Forbidden { host: named() });
+                Err(EngineError::Forbidden { host: named() })
             }
-            Err(error) => return Err(unreachable(cause(&error))),
+            Err(error) => Err(unreachable(cause(&error))),
         }
-        let docker = docker.negotiate_version().await.map_err(|error| unreachable(cause(&error)))?;
-        Ok(Self { docker, host: named() })
     }
 
     /// What went wrong while the engine was asked to do something.
@@ -138,6 +141,27 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Makes a volume, unless it is there.
+    ///
+    /// # Errors
+    /// One of that name that has not these labels, and what the engine cannot do.
+    async fn volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
+        let doing = format!("use the volume {name}");
+        let wanted = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: Some(labels.map()),
+            ..VolumeCreateRequest::default()
+        };
+        let made = self.docker.create_volume(wanted).await.map_err(|error| self.failed(&doing, &error))?;
+        match labels.0.iter().find(|(name, value)| made.labels.get(*name) != Some(value)) {
+            Some((name, value)) => {
+                let why = format!("it is there and not norn's, for it has no label {name}={value}");
+                Err(EngineError::Refused { doing, why })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Removes a container with its anonymous volumes; one that is gone is as wanted.
     async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
@@ -148,7 +172,7 @@ impl Engine {
     }
 }
 
-/// Whose a container or an image is.
+/// Whose a container, an image or a volume is.
 #[derive(Debug, Clone)]
 pub struct Labels(BTreeMap<String, String>);
 

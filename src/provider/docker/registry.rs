@@ -15,12 +15,15 @@ use bollard::errors::Error;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::refusal::unreached;
 use super::{Engine, EngineError};
 use crate::desired::Registry;
+use crate::secret::Secret;
 
 /// The registry of names that have none, and what Docker's settings call it.
 const HUB: &str = "docker.io";
@@ -90,7 +93,7 @@ impl Logins {
         }
         let Some(path) = settings_path().filter(|path| path.exists()) else { return Ok(None) };
         let settings = settings(&path)?;
-        let known = if registry == HUB { HUB_IN_SETTINGS } else { registry };
+        let known = in_settings(registry);
         let helper = settings.cred_helpers.get(registry).or(settings.creds_store.as_ref());
         if let Some(helper) = helper {
             return ask(helper, known, registry).await;
@@ -110,6 +113,38 @@ impl Logins {
         let (user, password) = text.split_once(':').ok_or_else(unclear)?;
         Ok(Some(login(registry, user, password.trim_end_matches('\0'))))
     }
+
+    /// What a Kubernetes Secret of the type `kubernetes.io/dockerconfigjson` holds so that nodes can pull
+    /// an image; none where no login is known.
+    ///
+    /// # Errors
+    /// A login that cannot be looked up, and one that nodes cannot use.
+    pub async fn docker_config(&self, image: &str) -> Result<Option<Secret>, EngineError> {
+        let Some(found) = self.credentials(image).await? else { return Ok(None) };
+        let registry = registry(image);
+        if found.identitytoken.is_some() {
+            return Err(EngineError::Login {
+                registry: registry.to_owned(),
+                why: "what `docker login` left is a token, which nodes of a cluster cannot use: give \
+                      `registry.username` and `registry.password` in the spec"
+                    .to_owned(),
+            });
+        }
+        let (user, password) = (found.username.unwrap_or_default(), found.password.unwrap_or_default());
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        let login = json!({"username": user, "password": password, "auth": auth});
+        Ok(Some(Secret::new(json!({"auths": {in_settings(registry): login}}).to_string())))
+    }
+
+    /// What opens the registry of an image, for the engine.
+    pub(super) async fn credentials(&self, image: &str) -> Result<Option<DockerCredentials>, EngineError> {
+        self.of(image).await.map_err(|why| EngineError::Login { registry: registry(image).to_owned(), why })
+    }
+}
+
+/// What Docker's settings call a registry, and Kubernetes with them.
+fn in_settings(registry: &str) -> &str {
+    if registry == HUB { HUB_IN_SETTINGS } else { registry }
 }
 
 fn login(registry: &str, user: &str, password: &str) -> DockerCredentials {
@@ -175,7 +210,7 @@ impl Engine {
     /// # Errors
     /// A registry that cannot be reached, has no such image, or lets this user see none.
     pub async fn digest(&self, image: &str, logins: &Logins) -> Result<String, EngineError> {
-        let credentials = self.credentials(image, logins).await?;
+        let credentials = logins.credentials(image).await?;
         let seen = self.docker.inspect_registry_image(image, credentials).await;
         let digest = seen.map_err(|error| self.unseen(image, &error))?.descriptor.digest;
         digest.ok_or_else(|| EngineError::Refused {
@@ -185,6 +220,9 @@ impl Engine {
     }
 
     /// Pulls an image at a digest, and returns its id. Each layer's state is told as it comes.
+    ///
+    /// # Errors
+    /// The same as those of [`digest`](Self::digest).
     pub async fn pull(
         &self,
         image: &str,
@@ -192,7 +230,7 @@ impl Engine {
         logins: &Logins,
         mut on_line: impl FnMut(&str),
     ) -> Result<String, EngineError> {
-        let credentials = self.credentials(image, logins).await?;
+        let credentials = logins.credentials(image).await?;
         let pinned = format!("{}@{digest}", repository(image));
         let options = CreateImageOptionsBuilder::new().from_image(&pinned).build();
         let mut said = self.docker.create_image(Some(options), None, credentials);
@@ -216,19 +254,16 @@ impl Engine {
         })
     }
 
-    async fn credentials(
-        &self,
-        image: &str,
-        logins: &Logins,
-    ) -> Result<Option<DockerCredentials>, EngineError> {
-        logins.of(image).await.map_err(|why| EngineError::Login { registry: registry(image).to_owned(), why })
-    }
-
     fn unseen(&self, image: &str, error: &Error) -> EngineError {
         match self.failed(&format!("look up {image}"), error) {
-            EngineError::Refused { why, .. } => {
-                EngineError::NoImage { image: image.to_owned(), registry: registry(image).to_owned(), why }
-            }
+            EngineError::Refused { why, .. } => match unreached(registry(image), &why) {
+                Some(error) => error.into(),
+                None => EngineError::NoImage {
+                    image: image.to_owned(),
+                    registry: registry(image).to_owned(),
+                    why,
+                },
+            },
             other => other,
         }
     }
@@ -238,7 +273,6 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::desired::Login;
-    use crate::secret::Secret;
 
     #[test]
     fn a_name_is_taken_apart_as_docker_does() {
@@ -257,11 +291,31 @@ mod tests {
 
     #[tokio::test]
     async fn the_specs_login_is_for_its_registry_only() {
-        let login = Login { username: "ada".into(), password: Secret::new("hunter22") };
-        let own = Registry { url: "registry.example.com/shop".into(), login: Some(login) };
-        let logins = Logins { own: Some(own) };
+        let logins = own("registry.example.com/shop");
         let found =
             logins.of("registry.example.com/shop/api:1").await.expect("it is known").expect("a login");
         assert_eq!(found.username.as_deref(), Some("ada"));
+    }
+
+    fn own(url: &str) -> Logins {
+        let login = Login { username: "ada".into(), password: Secret::new("p@ss\"w:rd") };
+        Logins { own: Some(Registry { url: url.into(), login: Some(login) }) }
+    }
+
+    #[tokio::test]
+    async fn nodes_get_a_login_under_the_name_that_their_keyring_knows() {
+        for (url, image, name) in [
+            (
+                "registry.example.com:5000/shop",
+                "registry.example.com:5000/shop/api:1",
+                "registry.example.com:5000",
+            ),
+            ("docker.io/acme", "docker.io/acme/api@sha256:00", HUB_IN_SETTINGS),
+            ("acme", "acme/api:1", HUB_IN_SETTINGS),
+        ] {
+            let config = own(url).docker_config(image).await.expect("it is known").expect("a login");
+            let login = r#"{"username":"ada","password":"p@ss\"w:rd","auth":"YWRhOnBAc3MidzpyZA=="}"#;
+            assert_eq!(config.expose(), format!(r#"{{"auths":{{"{name}":{login}}}}}"#));
+        }
     }
 }

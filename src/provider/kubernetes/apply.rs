@@ -14,7 +14,8 @@ use kube::api::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::objects::{Address, Kind, Object, joined, scope_labels};
+use super::kinds::{Address, Kind, Object};
+use super::objects::{joined, scope_labels};
 use super::refusal::MANAGER;
 use super::{Cluster, ClusterError};
 use crate::state::Scope;
@@ -56,8 +57,21 @@ impl Cluster {
     /// # Errors
     /// A kind that may not be listed, and what every call can meet.
     pub async fn live(&self, scope: &Scope) -> Result<Live, ClusterError> {
-        let params = ListParams::default().labels(&joined(&scope_labels(scope)));
-        let lists = Kind::ALL.map(|kind| {
+        self.found(&Kind::ALL, &scope_labels(scope)).await
+    }
+
+    /// The objects of these kinds that have these labels, by one call a kind. Secrets come without what
+    /// is in them.
+    ///
+    /// # Errors
+    /// A kind that may not be listed, and what every call can meet.
+    pub async fn found(
+        &self,
+        kinds: &[Kind],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Live, ClusterError> {
+        let params = ListParams::default().labels(&joined(labels));
+        let lists = kinds.iter().copied().map(|kind| {
             let params = &params;
             async move {
                 let doing = format!("list {}", kind.plural());

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -19,7 +21,7 @@ impl Cluster {
     /// Reaches the cluster of a context (none: the current one) and logs in.
     ///
     /// # Errors
-    /// No or a bad kubeconfig, an unknown context, a server that does not answer or is not trusted,
+    /// No or a bad kubeconfig, an unknown context, a namespace that is not there, a server that does not answer or is not trusted,
     /// a login that it does not take.
     pub async fn connect(context: Option<&str>, namespace: &str) -> Result<Self, ClusterError> {
         Self::connect_by(&files(), context, namespace).await
@@ -46,8 +48,15 @@ impl Cluster {
             kube::Error::Auth(_) => refusal::read(&server, namespace, "log in", error),
             other => ClusterError::BadKubeconfig { why: refusal::chain(&other) },
         })?;
-        let cluster = Self { client, server, namespace: namespace.to_owned() };
-        cluster.answer("tell its version", cluster.client.apiserver_version()).await?;
+        let namespaces = Api::<Namespace>::all(client.clone());
+        let mut cluster = Self { client, server, namespace: namespace.to_owned(), id: None };
+        let found = cluster.answer("look at the namespace", namespaces.get(namespace)).await;
+        cluster.id = match found {
+            Ok(found) => found.metadata.uid,
+            // Who may work in a namespace need not see it.
+            Err(ClusterError::Forbidden { .. }) => None,
+            Err(error) => return Err(error),
+        };
         Ok(cluster)
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::objects::Object;
+use super::kinds::Object;
 use super::refusal::MANAGER;
 
 /// A field that is not as it is to be.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::objects::Kind;
+use super::kinds::Kind;
 use super::{Cluster, ClusterError};
 
 /// How often is looked for new pods while logs are followed.

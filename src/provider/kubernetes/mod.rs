@@ -1,20 +1,24 @@
 //! A Kubernetes cluster: the objects of apps, and what becomes of them.
 //!
 //! Here: the cluster as the others use it. Elsewhere: the way in (`connect`), what its refusals mean
-//! (`refusal`), what objects an app is (`objects`), putting and removing them (`apply`), how those
-//! that are there differ (`drift`), waiting until an app runs (`rollout`) and why it does not
-//! (`reasons`), what pods write (`logs`), texts in ConfigMaps of others (`text`).
+//! (`refusal`), what objects an app is (`objects`, `kinds`), putting and removing them (`apply`), how
+//! those that are there differ (`drift`), what serves (`seen`), what served before (`history`), waiting
+//! until an app runs (`rollout`) and why it does not (`reasons`), what pods write (`logs`), texts in
+//! ConfigMaps of others (`text`).
 //! Invariants: what is changed carries this project's and this stage's labels, or was adopted on
 //! purpose; every call ends in time, but for a log that is followed.
 
 pub mod apply;
 mod connect;
 pub mod drift;
+pub mod history;
+pub mod kinds;
 pub mod logs;
 pub mod objects;
 pub mod reasons;
 mod refusal;
 pub mod rollout;
+pub mod seen;
 pub mod text;
 
 use std::time::Duration;
@@ -24,7 +28,7 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 
-use objects::Kind;
+use kinds::Kind;
 pub use refusal::ClusterError;
 
 /// How long a call may go without an answer.
@@ -37,6 +41,8 @@ pub struct Cluster {
     /// The URL of its apiserver.
     pub server: String,
     pub namespace: String,
+    /// What tells this namespace of this cluster from all others; unknown where it may not be looked at.
+    pub id: Option<String>,
 }
 
 impl Cluster {

@@ -4,12 +4,12 @@
 //! a Deployment's selector cannot be changed; a Secret never changes, for its name is made of what is in it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
+use super::kinds::{Address, Kind, Object};
 use crate::desired::{Command, Definition, EnvValue, Health, Ingress, Probe, Role, Volume};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
@@ -30,90 +30,6 @@ const SIZE: u64 = 1 << 30;
 /// The port's name in pods, by which the Service finds it.
 const PORT: &str = "http";
 
-/// The kinds of objects that norn makes, in the order in which they are put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Secret,
-    PersistentVolumeClaim,
-    Job,
-    Deployment,
-    Service,
-    Ingress,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 6] = [
-        Kind::Secret,
-        Kind::PersistentVolumeClaim,
-        Kind::Job,
-        Kind::Deployment,
-        Kind::Service,
-        Kind::Ingress,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Secret => "Secret",
-            Kind::PersistentVolumeClaim => "PersistentVolumeClaim",
-            Kind::Job => "Job",
-            Kind::Deployment => "Deployment",
-            Kind::Service => "Service",
-            Kind::Ingress => "Ingress",
-        }
-    }
-
-    pub fn plural(self) -> &'static str {
-        match self {
-            Kind::Secret => "secrets",
-            Kind::PersistentVolumeClaim => "persistentvolumeclaims",
-            Kind::Job => "jobs",
-            Kind::Deployment => "deployments",
-            Kind::Service => "services",
-            Kind::Ingress => "ingresses",
-        }
-    }
-
-    /// Empty for the core.
-    pub fn group(self) -> &'static str {
-        match self {
-            Kind::Secret | Kind::PersistentVolumeClaim | Kind::Service => "",
-            Kind::Job => "batch",
-            Kind::Deployment => "apps",
-            Kind::Ingress => "networking.k8s.io",
-        }
-    }
-
-    pub fn api_version(self) -> &'static str {
-        match self {
-            Kind::Secret | Kind::PersistentVolumeClaim | Kind::Service => "v1",
-            Kind::Job => "batch/v1",
-            Kind::Deployment => "apps/v1",
-            Kind::Ingress => "networking.k8s.io/v1",
-        }
-    }
-}
-
-/// An object within a namespace, such as `deployment/api`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    pub kind: Kind,
-    pub name: String,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind.as_str().to_lowercase(), self.name)
-    }
-}
-
-/// An object as it is to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Object {
-    pub address: Address,
-    /// What norn owns of it.
-    pub body: Value,
-}
-
 /// What an app is beside its definition.
 #[derive(Debug, Clone, Default)]
 pub struct Extra {
@@ -124,7 +40,16 @@ pub struct Extra {
     /// The commit of the release, and the operation that puts it live.
     pub commit: Option<String>,
     pub operation: Option<String>,
+    /// The tag of the release, and what tells its definition from others.
+    pub release: Option<String>,
+    pub digest: Option<String>,
 }
+
+/// The label that tells an app from the others of its project.
+pub const APP: &str = "dev.norn.app";
+/// The annotations that say which release runs under which definition.
+pub const RELEASE: &str = "dev.norn/release";
+pub const DEFINITION: &str = "dev.norn/definition";
 
 /// An app and what it runs.
 #[derive(Debug)]
@@ -153,8 +78,13 @@ pub fn scope_labels(scope: &Scope) -> BTreeMap<String, String> {
 /// What tells the pods of an app from all others.
 pub fn selector(scope: &Scope, app: &AppName) -> BTreeMap<String, String> {
     let mut labels = scope_labels(scope);
-    labels.insert("dev.norn.app".to_owned(), app.to_string());
+    labels.insert(APP.to_owned(), app.to_string());
     labels
+}
+
+/// The name of the Secret with the logins for an app's image.
+pub fn pull_secret(app: &AppName) -> String {
+    format!("{app}-pull")
 }
 
 /// As the API wants a selector.
@@ -203,6 +133,10 @@ impl App<'_> {
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
         };
         let mut object = self.object(Kind::Deployment, self.name.as_str(), &self.labels(true));
+        let said = [(RELEASE, &self.extra.release), (DEFINITION, &self.extra.digest)];
+        for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            object.body["metadata"]["annotations"][name] = json!(value);
+        }
         let mut spec = json!({
             "replicas": self.definition.replicas,
             "selector": {"matchLabels": self.selector()},
@@ -225,6 +159,15 @@ impl App<'_> {
         labels.extend(self.selector());
         spec["template"] = json!({"metadata": {"labels": labels}, "spec": pod});
         object.body["spec"] = spec;
+        object
+    }
+
+    /// The logins of the image's registry, as Docker's own settings hold them.
+    pub fn pull_secret(&self, logins: &Secret) -> Object {
+        let mut object = self.object(Kind::Secret, &pull_secret(self.name), &self.labels(false));
+        object.body["type"] = json!("kubernetes.io/dockerconfigjson");
+        let logins = ByteString(logins.expose().as_bytes().to_vec());
+        object.body["data"] = json!({".dockerconfigjson": logins});
         object
     }
 
@@ -279,7 +222,7 @@ impl App<'_> {
         pod["restartPolicy"] = json!("Never");
         // Its pods must not be taken for those that serve.
         let mut labels = self.labels(true);
-        for name in ["app", "dev.norn.app"] {
+        for name in ["app", APP] {
             labels.remove(name);
         }
         labels.insert("dev.norn.job".to_owned(), label(name));

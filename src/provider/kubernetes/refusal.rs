@@ -4,7 +4,7 @@ use std::error::Error;
 
 use kube::core::Status;
 
-use super::objects::Address;
+use super::kinds::Address;
 
 /// The manager that norn applies as. Norn before server-side apply updated under the same name.
 pub const MANAGER: &str = "norn";
@@ -55,7 +55,7 @@ pub enum ClusterError {
     Quota { doing: String, namespace: String, why: String },
     /// Managers and their fields.
     #[error(
-        "the cluster could not {doing}: others have set fields that norn sets, too: {}; take them out there, or adopt the object with `norn plan --adopt`",
+        "the cluster could not {doing}: others have set fields that norn sets, too: {}; take them out there, or take them over with `--adopt forge/APP`",
         told(claims)
     )]
     Conflict { doing: String, claims: Vec<(String, String)> },
@@ -69,7 +69,7 @@ pub enum ClusterError {
     NoNamespace { server: String, namespace: String },
     /// `whose` is such as `project shop, stage prod`.
     #[error(
-        "{object} in the namespace {namespace} is not of this project and stage ({whose}): rename the app, take another namespace, or make it norn's with `norn plan --adopt {object}`"
+        "{object} in the namespace {namespace} is not of this project and stage ({whose}): rename the app, take another namespace, or make it norn's with `--adopt forge/APP`"
     )]
     Foreign { object: Address, namespace: String, whose: String },
     #[error("the cluster could not {doing}: {why}")]

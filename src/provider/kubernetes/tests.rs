@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::drift::drift;
-use super::objects::{App, Extra, Object};
+use super::kinds::Object;
+use super::objects::{App, Extra};
 use crate::desired::{
     Command, Definition, EnvValue, Front, Health, Ingress, Probe, Resources, Role, Rollout, Runtime, Volume,
 };
@@ -84,6 +85,8 @@ fn a_webserver_with_an_ingress_and_all_else() {
         pull_secrets: vec!["registry".to_owned()],
         commit: Some("0123456789ab".to_owned()),
         operation: Some("deploy/api".to_owned()),
+        release: Some("api:0123456789ab".to_owned()),
+        digest: Some("5f0c".to_owned()),
         ..Extra::default()
     };
     with(&definition(), &extra, "one", |app| same_as("webserver.txt", &app.objects()));

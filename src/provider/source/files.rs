@@ -10,11 +10,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobMatcher};
 use ignore::WalkBuilder;
 
 use super::git::Git;
 use super::local::LocalError;
+use crate::provider::dockerignore::DockerIgnore;
 
 /// What a local source leaves out, as absolute paths without links but in their last part.
 #[derive(Clone)]
@@ -91,14 +91,15 @@ fn gone(error: &io::Error) -> bool {
 /// The files and links that neither a `.gitignore` nor the folder's `.dockerignore` names,
 /// relative to `folder`, sorted by bytes.
 pub(super) fn without_git(folder: &Path, skip: &Skip) -> Result<Vec<PathBuf>, LocalError> {
-    let docker = DockerIgnore::read(&folder.join(".dockerignore"))?;
-    let docker = Arc::new(docker);
+    let docker = Arc::new(list(folder)?);
     let mut walk = WalkBuilder::new(folder);
     walk.standard_filters(false).git_ignore(true).require_git(false).follow_links(false);
     let (root, skip, rules) = (folder.to_owned(), skip.clone(), Arc::clone(&docker));
     walk.filter_entry(move |entry| {
         let name = entry.path().strip_prefix(&root).unwrap_or(entry.path());
-        !(entry.file_name() == ".git" || skip.covers(entry.path()) || rules.excludes_all_of(name))
+        // A folder in which nothing is taken back need not be searched.
+        let left_out = !rules.takes_back() && excludes(&rules, name);
+        !(entry.file_name() == ".git" || skip.covers(entry.path()) || left_out)
     });
     let mut files = BTreeSet::new();
     for entry in walk.build() {
@@ -106,84 +107,31 @@ pub(super) fn without_git(folder: &Path, skip: &Skip) -> Result<Vec<PathBuf>, Lo
             entry.map_err(|error| LocalError::Walk { folder: folder.to_owned(), why: error.to_string() })?;
         let Ok(name) = entry.path().strip_prefix(folder) else { continue };
         let file = entry.file_type().is_some_and(|kind| kind.is_file() || kind.is_symlink());
-        if file && !docker.excludes(name) {
+        if file && !excludes(&docker, name) {
             files.insert(name.as_os_str().as_bytes().to_vec());
         }
     }
     Ok(files.into_iter().map(|name| OsString::from_vec(name).into()).collect())
 }
 
-/// A `.dockerignore`: patterns from the folder's root, of which the last that matches decides.
-struct DockerIgnore {
-    /// Each with whether it excludes; a `!` includes again.
-    patterns: Vec<(GlobMatcher, bool)>,
-}
-
-impl DockerIgnore {
-    /// A file that is not there excludes nothing.
-    fn read(path: &Path) -> Result<Self, LocalError> {
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text)
-                .map_err(|why| LocalError::Pattern { path: path.to_owned(), why: why.to_string() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { patterns: Vec::new() }),
-            Err(why) => Err(LocalError::Io { path: path.to_owned(), why }),
+/// The folder's `.dockerignore`; one that is not there leaves nothing out.
+fn list(folder: &Path) -> Result<DockerIgnore, LocalError> {
+    let path = folder.join(".dockerignore");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            DockerIgnore::parse(&text).map_err(|bad| LocalError::Pattern { path, why: bad.error.to_string() })
         }
-    }
-
-    fn parse(text: &str) -> Result<Self, globset::Error> {
-        let mut patterns = Vec::new();
-        for line in text.trim_start_matches('\u{FEFF}').lines() {
-            let line = line.trim();
-            if line.starts_with('#') {
-                continue;
-            }
-            let (pattern, excludes) = match line.strip_prefix('!') {
-                Some(pattern) => (pattern.trim(), false),
-                None => (line, true),
-            };
-            let pattern = cleaned(pattern);
-            if !pattern.is_empty() {
-                let glob =
-                    GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build()?;
-                patterns.push((glob.compile_matcher(), excludes));
-            }
-        }
-        Ok(Self { patterns })
-    }
-
-    /// Whether nothing in this folder can be included again, so that it need not be searched.
-    fn excludes_all_of(&self, name: &Path) -> bool {
-        self.patterns.iter().all(|(_, excludes)| *excludes) && self.excludes(name)
-    }
-
-    /// A pattern that matches a folder counts for all in it. What only the builder reads is not for
-    /// the list to take away.
-    fn excludes(&self, name: &Path) -> bool {
-        let file = name.file_name().unwrap_or_default().as_encoded_bytes();
-        if file.starts_with(b"Dockerfile")
-            || file.ends_with(b".Dockerfile")
-            || file.ends_with(b".dockerignore")
-        {
-            return false;
-        }
-        let last = self.patterns.iter().rev().find(|(pattern, _)| {
-            name.ancestors().any(|part| !part.as_os_str().is_empty() && pattern.is_match(part))
-        });
-        last.is_some_and(|(_, excludes)| *excludes)
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(DockerIgnore::default()),
+        Err(why) => Err(LocalError::Io { path, why }),
     }
 }
 
-/// A pattern without `.`, `..` and surplus slashes.
-pub fn cleaned(pattern: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in pattern.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+/// Whether a list leaves a path out. What only the builder reads is not for the list to take away.
+fn excludes(list: &DockerIgnore, name: &Path) -> bool {
+    let file = name.file_name().unwrap_or_default().as_encoded_bytes();
+    let for_the_builder =
+        file.starts_with(b"Dockerfile") || file.ends_with(b".Dockerfile") || file.ends_with(b".dockerignore");
+    !for_the_builder && list.excludes(name)
 }
 
 #[cfg(test)]
@@ -191,29 +139,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dockerignore_is_anchored_and_its_last_match_wins() {
-        let text =
-            "# comment\n/target\n*.log\n**/*.tmp\n./docs/../notes\n!keep.log\nsub/deep\n!sub/deep/in\n";
-        let ignore = DockerIgnore::parse(text).expect("patterns");
-        for (name, excluded) in [
-            ("target/debug/x", true),
-            ("a/target", false),
-            ("x.log", true),
-            ("a/x.log", false),
-            ("keep.log", false),
-            ("a/b/x.tmp", true),
-            ("x.tmp", true),
-            ("notes", true),
-            ("sub/deep/out", true),
-            ("sub/deep/in/file", false),
-            ("src/main.rs", false),
-        ] {
-            assert_eq!(ignore.excludes(Path::new(name)), excluded, "{name}");
-        }
+    fn what_only_the_builder_reads_is_never_left_out() {
         let all = DockerIgnore::parse("*\n!src\n").expect("patterns");
-        assert!(all.excludes(Path::new("a/b")));
-        for name in ["Dockerfile", "Dockerfile.dev", "web/web.Dockerfile", ".dockerignore"] {
-            assert!(!all.excludes(Path::new(name)), "{name}");
+        assert!(excludes(&all, Path::new("a/b")));
+        for name in ["Dockerfile", "Dockerfile.dev", "web/web.Dockerfile", ".dockerignore", "src/a"] {
+            assert!(!excludes(&all, Path::new(name)), "{name}");
         }
     }
 }

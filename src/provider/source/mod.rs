@@ -22,7 +22,6 @@ use tempfile::TempDir;
 use crate::failpoint;
 
 pub use clone::clone;
-pub(in crate::provider) use files::cleaned;
 pub use git::{Git, GitError, resolve};
 pub use location::UrlError;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Checks;
-use crate::spec::model::{App, Command, Front, Healthcheck, Role, Runtime, Secrets, Volumes};
+use crate::spec::model::{App, Command, Front, Healthcheck, Role, Runtime, Secrets};
 use crate::spec::name::AppName;
 use crate::spec::pending;
 use crate::spec::problem::Problem;
@@ -143,7 +143,10 @@ impl Checks<'_> {
                         .at(front, "not for this role")
                         .help("take `front` out"),
                 );
-            } else if app.front == Some(Front::Switch(false)) && app.replicas.unwrap_or(1) > 1 {
+            } else if app.front == Some(Front::Switch(false))
+                && app.replicas.unwrap_or(1) > 1
+                && pending::runtime(app, self.project) != Runtime::Kubernetes
+            {
                 self.say(
                     Problem::error(
                         "shared-port",
@@ -165,6 +168,32 @@ impl Checks<'_> {
                         .help("start with a letter and use lowercase letters, digits and inner `-`, at most 63, without dots"),
                 );
             }
+        }
+    }
+
+    /// What a cluster asks of an app.
+    pub(super) fn cluster(&mut self, name: &AppName, app: &App) {
+        if pending::runtime(app, self.project) != Runtime::Kubernetes || self.unsure(name, "runtime") {
+            return;
+        }
+        if name.as_str().starts_with(|c: char| c.is_ascii_digit()) {
+            self.say(
+                Problem::error("bad-name", format!("`{name}` cannot be the name of an app on kubernetes"))
+                    .at(self.name(name), "begins with a digit")
+                    .help("begin it with a letter: Kubernetes wants that of a Service"),
+            );
+        }
+        if app.image.is_none() && self.project.registry.is_none() {
+            self.say(
+                Problem::error(
+                    "no-registry",
+                    format!("the image of app `{name}` has no registry to be pushed to"),
+                )
+                .at(self.name(name), "is built, and pulled by the cluster")
+                .help(
+                    "name one with `registry: {url: registry.example.com/shop}`, or give the app an `image`",
+                ),
+            );
         }
     }
 
@@ -206,23 +235,6 @@ impl Checks<'_> {
                     .at(at, "a plain value")
                     .at(also, "a secret")
                     .help("keep it in `secrets`, or rename one"),
-                );
-            }
-        }
-    }
-
-    pub(super) fn volumes(&mut self, name: &AppName, app: &App) {
-        let Some(Volumes::List(volumes)) = &app.volumes else { return };
-        let mut seen = BTreeSet::new();
-        for volume in volumes {
-            if !seen.insert(&volume.name) {
-                self.say(
-                    Problem::error(
-                        "duplicate-volume",
-                        format!("app `{name}` has two volumes called `{}`", volume.name),
-                    )
-                    .at(self.value(name, "volumes"), "in this list")
-                    .help("rename one of them"),
                 );
             }
         }
@@ -274,7 +286,7 @@ impl Checks<'_> {
                 found.extend(fields.map(|field| (field, "a process runs without an image")));
                 found.extend([("resources", "only a container has limits")]);
             }
-            Runtime::Docker => {
+            runtime @ (Runtime::Docker | Runtime::Kubernetes) => {
                 if app.image.is_some() {
                     let fields = ["build.dockerfile", "build.context", "build.target", "build.args"];
                     found.extend(fields.map(|field| (field, "the image is pulled")));
@@ -283,8 +295,10 @@ impl Checks<'_> {
                     ("build.command", "the Dockerfile builds"),
                     ("build.cache", "the Dockerfile builds"),
                 ]);
+                if runtime == Runtime::Kubernetes && app.role == Role::Webserver {
+                    found.push(("front", "a Service leads to it"));
+                }
             }
-            Runtime::Kubernetes => {}
         }
         if app.services.as_ref().is_some_and(|s| s.postgres.is_some()) && app.migrations.is_some() {
             found.push(("services.postgres.migrations", "`migrations.command` is run instead"));

@@ -1,7 +1,8 @@
 //! Rules between the fields of a document.
 //!
 //! Here: what is wrong although every value alone is right: of one app (`app`), of its paths
-//! (`paths`), between apps (`relations`), of their names in the world (`hosts`), of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
+//! (`paths`) and volumes (`volumes`), between apps (`relations`), of their names in the world (`hosts`),
+//! of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
 //! between apps (`cycle`).
 
 mod app;
@@ -9,6 +10,7 @@ mod hosts;
 mod paths;
 mod relations;
 mod state;
+mod volumes;
 
 pub use paths::normal;
 
@@ -33,6 +35,7 @@ pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
         checks.required(name, app);
         checks.source(name, app);
         checks.reach(name, app);
+        checks.cluster(name, app);
         checks.environment(name, app);
         checks.volumes(name, app);
         checks.times(name, app);

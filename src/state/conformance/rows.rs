@@ -288,6 +288,17 @@ pub async fn a_renamed_app_keeps_its_rows(backend: &dyn Backend) {
     t.show(&*store).await;
     let new = store.history(Some(&app("new")), 9).await.expect("it is readable");
     t.did("history", Ok(new.len()));
+    // A name that an app had which is gone: its deployments stay, and are this one's history too.
+    let end = Change::ForgeEnded {
+        app: app("other"),
+        status: ForgeStatus::Unforged,
+        error: String::new(),
+        resources: None,
+    };
+    let gone = [forging("other"), Change::RecordRemoved { address: Address::forge(&app("other")) }, end];
+    t.did("gone", store.write(&lease, &gone).await);
+    t.did("onto what is gone", store.write(&lease, &[renamed("new", "other")]).await);
+    t.show(&*store).await;
     t.expect(
         r#"
         lock r1: token 1
@@ -307,6 +318,13 @@ pub async fn a_renamed_app_keeps_its_rows(backend: &dyn Backend) {
         forge new: forging {} started
         lock: r1, token 1
         history: 1
+        gone: ok
+        onto what is gone: ok
+        record forge/other: {"version":1} digest 1
+        deployment d1: other c0ffee web:c0ffee queued
+        deployment d2: other c0ffee web:c0ffee queued
+        forge other: forging {} started
+        lock: r1, token 1
         "#,
     );
 }

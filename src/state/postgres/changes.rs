@@ -154,6 +154,11 @@ pub fn make(lease: &Lease, change: &Change) -> Vec<Making> {
             ("forge", app.as_str()),
         ),
         Change::AppRenamed { from, to } => {
+            let gone = all(
+                "DELETE FROM @forge_states WHERE app = $1 AND NOT EXISTS \
+                 (SELECT 1 FROM @norn_resources WHERE address = $2)",
+                [text(to.as_str()), text(&Address::forge(to).to_string())],
+            );
             let addresses = Kind::ALL.into_iter().map(|kind| {
                 let [from, to] = [from, to].map(|name| Address { kind, name: name.clone() }.to_string());
                 all("UPDATE @norn_resources SET address = $2 WHERE address = $1", [text(&from), text(&to)])
@@ -162,7 +167,7 @@ pub fn make(lease: &Lease, change: &Change) -> Vec<Making> {
                 let sql = format!("UPDATE @{table} SET app = $2 WHERE app = $1");
                 all(sql, [text(from.as_str()), text(to.as_str())])
             });
-            return addresses.chain(rows).collect();
+            return [gone].into_iter().chain(addresses).chain(rows).collect();
         }
     };
     vec![made]

@@ -234,6 +234,11 @@ fn forge_started(tx: &Transaction<'_>, app: &AppName, status: ForgeStatus) -> Re
 }
 
 fn app_renamed(tx: &Transaction<'_>, from: &AppName, to: &AppName) -> Result<(), Failure> {
+    all(
+        tx,
+        "DELETE FROM forge_states WHERE app = ?1 AND NOT EXISTS (SELECT 1 FROM norn_resources WHERE address = ?2)",
+        (to.as_str(), Address::forge(to).to_string()),
+    )?;
     for kind in Kind::ALL {
         let [from, to] = [from, to].map(|name| Address { kind, name: name.clone() }.to_string());
         all(tx, "UPDATE norn_resources SET address = ?2 WHERE address = ?1", (from, to))?;

@@ -4,17 +4,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use crate::engine::Engine;
-use crate::sandbox::{get, kill, until};
-use crate::shared::free_port;
+use crate::sandbox::{kill, until};
 
 use super::checks::{nap, pids, runs};
 use super::{Shop, WHAT, has};
 
 #[test]
 fn an_engine_that_cannot_be_used_is_told_with_what_mends_it() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let mut shop = Shop::new(engine);
-    shop.web(free_port(), "");
+    let Some(mut shop) = Shop::new() else { return };
+    shop.web("");
     // The definition is stored by the first: it is no part of what the others leave undone.
     let mut has_forged = false;
     let mut says = |host: &str, words: &[&str]| {
@@ -35,11 +33,11 @@ fn an_engine_that_cannot_be_used_is_told_with_what_mends_it() {
         "docker.sock",
         &["`docker.sock` is no address of a Docker engine: write unix:///path/to/docker.sock"],
     );
-    shop.sandbox.env.insert("DOCKER_HOST".into(), engine.host().into());
+    shop.sandbox.env.insert("DOCKER_HOST".into(), shop.engine.host().into());
     shop.ok("apply --yes");
     shop.sandbox.env.insert("DOCKER_HOST".into(), "unix:///nowhere/docker.sock".into());
     has(&shop.fails("plan", 1).err, &["there is no Docker engine at unix:///nowhere/docker.sock"]);
-    shop.sandbox.env.insert("DOCKER_HOST".into(), engine.host().into());
+    shop.sandbox.env.insert("DOCKER_HOST".into(), shop.engine.host().into());
     shop.destroy();
     shop.comes_to(0, 0);
 }
@@ -47,8 +45,8 @@ fn an_engine_that_cannot_be_used_is_told_with_what_mends_it() {
 #[test]
 fn a_user_whom_the_engine_does_not_know_is_told_so() {
     let Some(engine) = Engine::own(WHAT) else { return };
-    let shop = Shop::new(engine);
-    shop.web(free_port(), "");
+    let shop = Shop::on(engine);
+    shop.web("");
     // The folders of the world and of the project are for anybody in this test; the socket is not.
     let socket = std::path::Path::new(engine.host().trim_start_matches("unix://"));
     for folder in [socket.parent().expect("it is in a folder"), shop.dir.path()] {
@@ -81,11 +79,10 @@ fn a_user_whom_the_engine_does_not_know_is_told_so() {
 #[test]
 fn an_engine_that_dies_in_a_build_fails_it_and_one_that_comes_back_has_its_apps_again() {
     let Some(engine) = Engine::apart(WHAT) else { return };
-    let shop = Shop::new(&engine);
-    let port = free_port();
+    let shop = Shop::on(&engine);
     let nap = nap(4);
     shop.write("web/Dockerfile", &format!("FROM norn-base:1\nRUN {nap}\n"));
-    shop.web(port, "env: {VERSION: v1}\nreplicas: 2");
+    shop.web("env: {VERSION: v1}\nreplicas: 2");
     std::thread::scope(|scope| {
         let apply = scope.spawn(|| shop.fails("apply --yes", 3));
         until("the build runs", || runs(&nap));
@@ -99,44 +96,42 @@ fn an_engine_that_dies_in_a_build_fails_it_and_one_that_comes_back_has_its_apps_
     engine.revive();
     shop.write("web/Dockerfile", super::DOCKERFILE);
     shop.ok("apply --yes");
-    assert_eq!(get(port, "/").expect("it serves"), "v1 grey one");
+    assert_eq!(shop.get().expect("it serves"), "v1 grey one");
 
     engine.kill();
     has(&shop.fails("plan", 1).err, &["there is no Docker engine at unix://"]);
     engine.revive();
-    until("it serves again", || get(port, "/").is_ok_and(|body| body == "v1 grey one"));
+    until("it serves again", || shop.get().is_ok_and(|body| body == "v1 grey one"));
     until("it is well again", || shop.run("plan --detailed-exitcode").code == 0);
     shop.comes_to(2, 1);
 
     // Gone by hand: the release with it.
     let ids = shop.containers().join(" ");
     shop.engine.ok(&format!("rm --force {ids}"));
-    until("it serves again", || get(port, "/").is_ok_and(|body| body == "v1 grey one"));
+    until("it serves again", || shop.get().is_ok_and(|body| body == "v1 grey one"));
     shop.destroy();
     shop.comes_to(0, 0);
 }
 
 #[test]
 fn an_image_that_was_removed_by_hand_is_missed_and_made_again() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    let port = free_port();
-    shop.web(port, "env: {VERSION: v1}");
+    let Some(shop) = Shop::new() else { return };
+    shop.web("env: {VERSION: v1}");
     shop.ok("apply --yes");
     let image = shop.images().remove(0);
     // The supervisor makes containers as fast as they are removed, until there is no image.
     until("the image is gone", || {
         for container in shop.containers() {
-            let _gone = engine.docker(&format!("rm --force {container}"));
+            let _gone = shop.engine.docker(&format!("rm --force {container}"));
         }
-        engine.docker(&format!("image rm --force {image}")).is_ok()
+        shop.engine.docker(&format!("image rm --force {image}")).is_ok()
     });
     until("nothing runs", || shop.containers().is_empty());
     let plan = shop.run("plan");
     has(&plan.out, &["deploy/web", "gone"]);
     shop.ok("apply --yes");
     shop.comes_to(1, 1);
-    assert_eq!(get(port, "/").expect("it serves"), "v1 grey one");
+    assert_eq!(shop.get().expect("it serves"), "v1 grey one");
     shop.plan_is_empty();
     shop.destroy();
     shop.comes_to(0, 0);

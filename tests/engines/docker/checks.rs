@@ -7,22 +7,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::engine::Engine;
-use crate::sandbox::{get, until};
-use crate::shared::free_port;
+use crate::sandbox::{command_line, until};
 
-use super::{Shop, WHAT, has};
+use super::{Shop, has};
 
 #[test]
 fn a_test_and_a_migration_run_in_the_image_with_the_apps_environment_alone() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let mut shop = Shop::new(engine);
-    let port = free_port();
+    let Some(mut shop) = Shop::new() else { return };
     shop.sandbox.env.insert("SECRET_OF_NORN".into(), "open sesame".into());
     shop.sandbox.env.insert("TOKEN".into(), "hush".into());
     shop.web(
-        port,
-        "env: {VERSION: v1, TOKEN: \"${TOKEN}\"}
+"env: {VERSION: v1, TOKEN: \"${TOKEN}\"}
 build: {test: 'cat /release; echo \" test of $VERSION, ${#TOKEN} letters\"; env | cut -d= -f1 | sort | tr \"\\n\" \" \"'}
 migrations: {command: 'echo migrates for $VERSION'}",
     );
@@ -40,10 +35,8 @@ migrations: {command: 'echo migrates for $VERSION'}",
 
 #[test]
 fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    let port = free_port();
-    shop.web(port, "env: {VERSION: v1}");
+    let Some(shop) = Shop::new() else { return };
+    shop.web("env: {VERSION: v1}");
     shop.ok("apply --yes");
 
     shop.write("web/Dockerfile", "FROM norn-base:1\nRUN echo first words; echo last words; exit 3\n");
@@ -63,26 +56,23 @@ fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
     has(&shop.apply_fails(1, 1).err, &["could not build the image", "127.0.0.1:1/nothing:1"]);
     shop.write("web/Dockerfile", super::DOCKERFILE);
 
-    shop.web(port, "env: {VERSION: v2}\nbuild: {dockerfile: Other}");
+    shop.web("env: {VERSION: v2}\nbuild: {dockerfile: Other}");
     has(&shop.apply_fails(1, 1).err, &["there is no Dockerfile at Other: name it with `build.dockerfile`"]);
-    shop.web(port, "env: {VERSION: v2}\nbuild: {context: nowhere}");
+    shop.web("env: {VERSION: v2}\nbuild: {context: nowhere}");
     has(
         &shop.apply_fails(1, 1).err,
         &["there is no folder ", "nowhere", "name the build's folder with `build.context`"],
     );
 
-    shop.web(
-        port,
-        "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}, test: 'echo $VERSION does not pass; exit 7'}",
-    );
+    shop.web("env: {VERSION: v2}\nbuild: {args: {COLOUR: red}, test: 'echo $VERSION does not pass; exit 7'}");
     has(&shop.apply_fails(1, 1).err, &["v2 does not pass", "7"]);
-    shop.web(port, "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}}\nmigrations: {command: 'echo no such table >&2; exit 9'}");
+    shop.web("env: {VERSION: v2}\nbuild: {args: {COLOUR: red}}\nmigrations: {command: 'echo no such table >&2; exit 9'}");
     has(&shop.apply_fails(1, 1).err, &["no such table", "9"]);
-    assert_eq!(get(port, "/").expect("it serves"), "v1 grey one");
+    assert_eq!(shop.get().expect("it serves"), "v1 grey one");
 
-    shop.web(port, "env: {VERSION: v2}\nbuild: {args: {COLOUR: red}}");
+    shop.web("env: {VERSION: v2}\nbuild: {args: {COLOUR: red}}");
     shop.ok("apply --yes");
-    assert_eq!(get(port, "/").expect("it serves"), "v2 red one");
+    assert_eq!(shop.get().expect("it serves"), "v2 red one");
     shop.plan_is_empty();
     shop.destroy();
     shop.comes_to(0, 0);
@@ -90,30 +80,28 @@ fn a_failing_build_test_or_migration_leaves_the_old_version_and_nothing_else() {
 
 #[test]
 fn an_interrupt_ends_a_test_and_a_build() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    let port = free_port();
-    shop.web(port, "env: {VERSION: v1}");
+    let Some(shop) = Shop::new() else { return };
+    shop.web("env: {VERSION: v1}");
     shop.ok("apply --yes");
 
     let line = "build: {test: 'echo waits long; sleep 300'}\nenv: {VERSION: v2}";
-    shop.web(port, line);
+    shop.web(line);
     shop.write("web/release", "two");
     let norn = start(&shop);
     until("the test runs", || shop.containers().len() == 2);
     interrupted(&shop, norn);
 
-    shop.web(port, "env: {VERSION: v2}");
+    shop.web("env: {VERSION: v2}");
     let nap = nap(1);
     shop.write("web/Dockerfile", &format!("FROM norn-base:1\nRUN echo waits long; {nap}\n"));
     let norn = start(&shop);
     until("the build runs", || runs(&nap));
     interrupted(&shop, norn);
     until("the build has ended", || !runs(&nap));
-    assert_eq!(get(port, "/").expect("it serves"), "v1 grey one");
+    assert_eq!(shop.get().expect("it serves"), "v1 grey one");
     shop.write("web/Dockerfile", super::DOCKERFILE);
     shop.ok("apply --yes");
-    assert_eq!(get(port, "/").expect("it serves"), "v2 grey two");
+    assert_eq!(shop.get().expect("it serves"), "v2 grey two");
     shop.comes_to(1, 2);
     shop.destroy();
     shop.comes_to(0, 0);
@@ -153,10 +141,9 @@ pub fn runs(line: &str) -> bool {
 
 /// The processes of this machine with such a command line, those in containers too.
 pub fn pids(line: &str) -> Vec<u32> {
-    let has = |pid: &u32| {
-        let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&text).trim_end_matches('\0').replace('\0', " ") == line
-    };
     let names = std::fs::read_dir("/proc").expect("/proc").flatten();
-    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has).collect()
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| command_line(*pid) == line)
+        .collect()
 }

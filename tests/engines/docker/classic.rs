@@ -6,27 +6,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 
-use crate::engine::Engine;
-use crate::sandbox::get;
-use crate::shared::free_port;
-
-use super::{Shop, WHAT, has};
+use super::{Shop, has};
 
 /// What an engine of API 1.38 says of itself: the last that had no BuildKit.
 const VERSION: &str = r#"{"Version":"18.06.3-ce","ApiVersion":"1.38","MinAPIVersion":"1.12","Components":[{"Name":"Engine","Version":"18.06.3-ce","Details":{"ApiVersion":"1.38"}}]}"#;
 
 #[test]
 fn an_engine_without_buildkit_builds_with_the_classic_builder() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let Some(real) = engine.host().strip_prefix("unix://") else { return };
-    let mut shop = Shop::new(engine);
+    let Some(mut shop) = Shop::new() else { return };
+    let Some(real) = shop.engine.host().strip_prefix("unix://") else { return };
     let socket = shop.path("old.sock");
     older(&socket, real);
     shop.sandbox.env.insert("DOCKER_HOST".into(), format!("unix://{}", socket.display()));
-    let port = free_port();
-    shop.web(port, "env: {VERSION: v1}\nbuild: {args: {COLOUR: red}, test: 'echo test of $VERSION'}");
+    shop.web("env: {VERSION: v1}\nbuild: {args: {COLOUR: red}, test: 'echo test of $VERSION'}");
     shop.ok("apply --yes");
-    assert_eq!(get(port, "/").expect("it serves"), "v1 red one");
+    assert_eq!(shop.get().expect("it serves"), "v1 red one");
     // Only the classic builder counts steps so.
     has(&shop.rows()[0].output("build"), &[" : FROM norn-base:1", "Step 2/", "Successfully built"]);
     shop.plan_is_empty();

@@ -4,15 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use crate::engine::Engine;
-use crate::shared::free_port;
-
-use super::{Shop, WHAT};
+use super::Shop;
 
 /// The memory that norn may use for a build, in KiB.
 const MEMORY: u64 = 100 * 1024;
-/// The size of a large file, in MiB.
-const LARGE: usize = 300;
+/// The size of a large file, in MiB: more than ten times as much.
+const LARGE: usize = 1024;
 
 /// Applies; the most memory that norn had, in KiB.
 fn peak(shop: &Shop<'_>) -> u64 {
@@ -33,9 +30,8 @@ fn peak(shop: &Shop<'_>) -> u64 {
 
 #[test]
 fn a_large_folder_needs_little_memory() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    shop.web(free_port(), "env: {VERSION: v1}");
+    let Some(shop) = Shop::new() else { return };
+    shop.web("env: {VERSION: v1}");
     let mut file = fs::File::create(shop.path("web/large")).expect("it is made");
     let noise: Vec<u8> = (0..1 << 18).flat_map(|_| uuid::Uuid::new_v4().into_bytes()[..4].to_vec()).collect();
     for _ in 0..LARGE {
@@ -52,8 +48,7 @@ fn a_large_folder_needs_little_memory() {
 
 #[test]
 fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
+    let Some(shop) = Shop::new() else { return };
     let dockerfile =
         "FROM norn-base:1\nCOPY . /sent\nCMD [\"sh\", \"-c\", \"cd /sent; find . | sort; sleep 600\"]\n";
     shop.write("web/Dockerfile", dockerfile);
@@ -102,9 +97,9 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
         shop.write("web/.dockerignore", list);
         let tag = format!("{}-plain:1", shop.project);
         let folder = shop.path("web").display().to_string();
-        engine.ok(&format!("build --quiet --tag {tag} {folder}"));
+        shop.engine.ok(&format!("build --quiet --tag {tag} {folder}"));
         let list_of = |image: &str| -> BTreeSet<String> {
-            let mut run = engine.command(&format!("run --rm {image} sh -c"));
+            let mut run = shop.engine.command(&format!("run --rm {image} sh -c"));
             let output = run
                 .arg("cd /sent; find . ! -type d ! -name Dockerfile ! -name .dockerignore")
                 .output()
@@ -112,7 +107,7 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
             String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
         };
         let theirs = list_of(&tag);
-        let ours = norn_sends(engine, &shop);
+        let ours = norn_sends(&shop);
         let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
         if ours != theirs {
             differ += &format!(
@@ -121,20 +116,20 @@ fn what_dockerignore_leaves_out_is_what_docker_leaves_out() {
                 only(&theirs, &ours)
             );
         }
-        engine.ok(&format!("image rm --force {tag}"));
+        shop.engine.ok(&format!("image rm --force {tag}"));
     }
     assert_eq!(differ, "");
 }
 
 /// What norn's build copies of the context. Folders are not compared: a local source has none that is
 /// empty, as git has none. Nor are the Dockerfile and the list, which docker sends and takes back.
-fn norn_sends(engine: &Engine, shop: &Shop<'_>) -> BTreeSet<String> {
+fn norn_sends(shop: &Shop<'_>) -> BTreeSet<String> {
     let ran = shop.run("apply --yes");
     if ran.code != 0 {
         return BTreeSet::from([format!("failed: {}", ran.err)]);
     }
     let newest = shop.rows().pop().expect("a deployment").tag;
-    let mut run = engine.command(&format!("run --rm {}/{newest} sh -c", shop.project));
+    let mut run = shop.engine.command(&format!("run --rm {}/{newest} sh -c", shop.project));
     let output = run
         .arg("cd /sent; find . ! -type d ! -name Dockerfile ! -name .dockerignore")
         .output()
@@ -144,12 +139,11 @@ fn norn_sends(engine: &Engine, shop: &Shop<'_>) -> BTreeSet<String> {
 
 #[test]
 fn a_list_that_leaves_all_out_but_one_folder_leaves_the_dockerfile_to_the_builder() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
+    let Some(shop) = Shop::new() else { return };
     shop.write("web/Dockerfile", "FROM norn-base:1\nCOPY . /sent\n");
     shop.write("web/src/main.rs", "fn main() {}");
     shop.write("web/.dockerignore", "*\n!src\n");
     shop.apps("  web: {role: worker, path: ./web, replicas: 0}\n");
-    assert_eq!(norn_sends(engine, &shop), BTreeSet::from(["./src/main.rs".to_owned()]));
+    assert_eq!(norn_sends(&shop), BTreeSet::from(["./src/main.rs".to_owned()]));
     shop.destroy();
 }

@@ -1,28 +1,24 @@
 //! Deploys, what the engine has of them, and the end of an app.
 
-use crate::engine::Engine;
 use crate::load::Load;
-use crate::sandbox::{exists, get, until};
-use crate::shared::free_port;
+use crate::sandbox::{exists, until};
 
-use super::{Shop, WHAT, has};
+use super::{Shop, has};
 
 #[test]
 fn a_webserver_is_deployed_looked_at_restarted_and_destroyed() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    let port = free_port();
+    let Some(shop) = Shop::new() else { return };
     shop.write(
         "web/Dockerfile",
         "FROM norn-base:1\nCOPY release /www/index.html\nCMD [\"sh\", \"-c\", \"echo starts on $PORT; exec httpd -f -p $PORT -h /www\"]\n",
     );
-    shop.web(port, "replicas: 2\nresources: {memory: 48Mi, cpu: 250m}\nenv: {VERSION: v1}");
+    shop.web("replicas: 2\nresources: {memory: 48Mi, cpu: 250m}\nenv: {VERSION: v1}");
     let ran = shop.ok("apply --yes");
     has(&ran.out, &["webserver on runtime docker, 2 replicas", "the image's own", "clone, build, deploy"]);
-    assert_eq!(get(port, "/").expect("it serves").trim(), "one");
+    assert_eq!(shop.get().expect("it serves").trim(), "one");
     shop.plan_is_empty();
     has(&shop.ok("status").out, &["web", "2/2"]);
-    has(&shop.ok("logs web").out, &[&format!("starts on {port}")]);
+    has(&shop.ok("logs web").out, &[&format!("starts on {}", shop.port)]);
 
     let tag = shop.rows()[0].tag.clone();
     assert_eq!(shop.images(), [format!("{}/{tag}", shop.project)]);
@@ -49,13 +45,13 @@ fn a_webserver_is_deployed_looked_at_restarted_and_destroyed() {
     shop.ok("restart web --yes");
     until("the old containers are gone", || shop.of_engine("ps --all", "{{.Names}}").len() == 2);
     assert!(shop.of_engine("ps", "{{.Names}}").iter().all(|name| !names.contains(name)), "{names:?}");
-    assert_eq!(get(port, "/").expect("it serves").trim(), "one");
+    assert_eq!(shop.get().expect("it serves").trim(), "one");
     shop.plan_is_empty();
 
-    shop.web(port, "replicas: 0");
+    shop.web("replicas: 0");
     shop.ok("apply --yes");
     shop.comes_to(0, 1);
-    get(port, "/").expect_err("nothing runs");
+    shop.get().expect_err("nothing runs");
     shop.plan_is_empty();
 
     shop.destroy();
@@ -66,20 +62,16 @@ fn a_webserver_is_deployed_looked_at_restarted_and_destroyed() {
 
 #[test]
 fn deploys_under_load_lose_no_request() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    let port = free_port();
+    let Some(shop) = Shop::new() else { return };
     let spec = |version: &str, colour: &str| {
-        shop.web(
-            port,
-            &format!("replicas: 2\nenv: {{VERSION: {version}}}\nbuild: {{args: {{COLOUR: {colour}}}}}"),
-        );
+        shop.web(&format!("replicas: 2\nenv: {{VERSION: {version}}}\nbuild: {{args: {{COLOUR: {colour}}}}}"));
     };
     spec("v1", "red");
     shop.ok("apply --yes");
-    assert_eq!(get(port, "/").expect("it serves"), "v1 red one");
+    assert_eq!(shop.get().expect("it serves"), "v1 red one");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (over, ended) = std::sync::mpsc::channel::<()>();
+    let port = shop.port;
     let (answered, failed) = std::thread::scope(|scope| {
         let load = scope.spawn(move || {
             runtime.block_on(async {
@@ -101,7 +93,7 @@ fn deploys_under_load_lose_no_request() {
             spec(version, colour);
             shop.write("web/release", release);
             shop.ok("apply --yes");
-            assert_eq!(get(port, "/").expect("it serves"), format!("{version} {colour} {release}"));
+            assert_eq!(shop.get().expect("it serves"), format!("{version} {colour} {release}"));
         }
         drop(over);
         load.join().expect("the load ends")
@@ -117,14 +109,13 @@ fn deploys_under_load_lose_no_request() {
 
 #[test]
 fn a_worker_works_and_an_app_that_left_the_spec_leaves_nothing() {
-    let Some(engine) = Engine::shared(WHAT) else { return };
-    let shop = Shop::new(engine);
-    let port = free_port();
+    let Some(shop) = Shop::new() else { return };
     let worker = "  mail:\n    role: worker\n    path: ./web\n    env: {WORD: works}\n    \
                   command: 'trap \"exit 0\" TERM; echo it $WORD; sleep 600 & wait'\n    \
                   healthcheck: {startup: 10s}\n";
     let web = format!(
-        "  web: {{role: webserver, path: ./web, port: {port}, healthcheck: {{path: /, interval: 1s}}}}\n"
+        "  web: {{role: webserver, path: ./web, port: {}, healthcheck: {{path: /, interval: 1s}}}}\n",
+        shop.port
     );
     shop.apps(&format!("{worker}{web}"));
     shop.ok("apply --yes");

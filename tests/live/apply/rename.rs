@@ -69,3 +69,19 @@ fn a_rename_that_dies_or_fails_goes_on_later() {
         "those of the former name went along"
     );
 }
+
+#[test]
+fn the_name_of_an_app_that_is_gone_can_be_taken() {
+    let (port, other) = (free_port(), free_port());
+    let sandbox = Sandbox::webserver(port, "env: {VERSION: one}");
+    let spec = sandbox.read("infraspec.yaml");
+    sandbox.write("infraspec.yaml", &format!("{spec}{}", web("site", other, "env: {VERSION: two}")));
+    sandbox.ok("apply --yes");
+    sandbox.write("infraspec.yaml", &spec);
+    sandbox.ok("apply --yes --confirm shop");
+    sandbox.spec(&web("site", port, "was: [web]\nenv: {VERSION: one}"));
+    sandbox.ok("apply --yes");
+    assert!(get(port, "/").expect("it serves").starts_with("one"));
+    sandbox.plan_is_empty();
+    assert_eq!(sandbox.processes().len(), 3);
+}

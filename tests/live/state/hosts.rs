@@ -37,11 +37,7 @@ pub fn machine_or_skip(sandbox: &Sandbox, what: &str) -> bool {
 #[test]
 fn a_holder_on_another_machine_is_dead_only_when_its_lease_is() {
     let what = "a holder on another machine";
-    let Some(mut shop) = Shop::new(what) else { return };
-    // By its socket: the other machine has a network of its own.
-    let folder = shop.server.folder().display().to_string();
-    let url = format!("postgres://norn@/{}?host={folder}&port={}", shop.database.name, shop.server.port());
-    shop.state_is_at(&url);
+    let Some(shop) = Shop::by_socket(what) else { return };
     let other = shop.elsewhere();
     if !machine_or_skip(&other, what) {
         return;
@@ -51,7 +47,7 @@ fn a_holder_on_another_machine_is_dead_only_when_its_lease_is() {
     until("the build runs", || other.path("building").exists());
     let refused = |moment: &str| {
         let ran = shop.sandbox.run("apply --yes");
-        let said = redact(&shop.plain(&ran.err).replace(&folder.replace('/', "%2F"), "SOCKET"));
+        let said = redact(&shop.plain(&ran.err).replace(&shop.socket().replace('/', "%2F"), "SOCKET"));
         let locked = "error: the state in postgres://norn@SOCKET:PORT/DB is locked by ann@elsewhere (pid #, norn \
                       apply, since #-#-#T#:#:#.#Z)\nhelp: `norn lock status` shows what it does; wait for it with --lock-wait #m, or end that process\n";
         assert_eq!((ran.code, said.as_str()), (4, locked), "{moment}");

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 pub use crate::load::get;
 pub use crate::sandbox::kill;
+use crate::sandbox::{command_line, end_all_in, started_in};
 pub use crate::shared::free_port;
 
 /// What a replica runs: `/` says its version, `/exit` ends it, `/slow` takes a while, `HEALTH` is
@@ -139,40 +140,20 @@ impl World {
 
     /// The pids of everything that this project started and that lives.
     pub fn processes(&self) -> Vec<u32> {
-        let needle = self.folder.path().to_str().expect("a plain path").as_bytes().to_vec();
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let ours = |pid: &u32| {
-            let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            [read("environ"), read("cmdline")]
-                .iter()
-                .any(|text| text.windows(needle.len()).any(|window| window == needle))
-        };
-        pids.filter(|pid| *pid != std::process::id()).filter(ours).collect()
+        started_in(self.folder.path())
     }
 
     /// The pids of the replicas alone.
     pub fn replicas(&self) -> Vec<u32> {
-        let python = |pid: &u32| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            command.windows(9).any(|window| window == b"server.py")
-        };
-        self.processes().into_iter().filter(python).collect()
+        let mut pids = self.processes();
+        pids.retain(|pid| command_line(*pid).contains("server.py"));
+        pids
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A process may be starting another one while it is killed; only then is the folder still.
-        let end = Instant::now() + Duration::from_secs(5);
-        loop {
-            let left = self.processes();
-            if left.is_empty() || Instant::now() >= end {
-                return;
-            }
-            left.into_iter().for_each(kill);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        end_all_in(self.folder.path());
     }
 }
 

@@ -1,0 +1,347 @@
+//! Apps in a cluster: putting a release and a definition live there, migrating, taking them away.
+//!
+//! Elsewhere: the objects and the calls (`provider::kubernetes`), when and for what (`forge`, `deploy`).
+//! Invariants: what serves goes on serving until the new version does; where that never happens, the
+//! former one is put back. What holds data is not removed.
+
+use std::fs::File;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
+
+use super::command;
+use super::deploy::folder_error;
+use super::events::StepError;
+use super::forge::LiveRoll;
+use super::journal::{Done, InStep};
+use super::world::World;
+use crate::desired::Command;
+use crate::plan::Former;
+use crate::provider::child::output::Writer;
+use crate::provider::kubernetes::apply::{Change, How};
+use crate::provider::kubernetes::history::Version;
+use crate::provider::kubernetes::kinds::{Address, Kind, Object};
+use crate::provider::kubernetes::objects::{App, Extra, pull_secret, selector};
+use crate::provider::kubernetes::rollout::WaitError;
+use crate::provider::kubernetes::{Cluster, ClusterError};
+use crate::secret::Secret;
+use crate::spec::name::AppName;
+use crate::state::format::Namespace;
+
+/// How long an object may take to go.
+const GONE: Duration = Duration::from_secs(120);
+/// How long the former version may take to be whole again.
+const BACK: Duration = Duration::from_secs(120);
+/// How often is looked whether it is.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long one migration may take.
+const MIGRATION: Duration = Duration::from_secs(24 * 3600);
+/// How many lines of a migration are kept.
+const LINES: u32 = 10_000;
+
+impl From<ClusterError> for StepError {
+    fn from(error: ClusterError) -> Self {
+        StepError::new(error.to_string())
+    }
+}
+
+impl World {
+    /// A namespace that the plan works in.
+    pub fn cluster(&self, namespace: &str) -> &Cluster {
+        self.clusters.get(namespace).expect("the run connected to every namespace of its plan")
+    }
+
+    /// Where apps of the runtime kubernetes are put.
+    pub fn namespace(&self) -> Namespace {
+        let cluster = self.cluster(&self.namespace);
+        Namespace { name: cluster.namespace.clone(), id: cluster.id.clone(), server: cluster.server.clone() }
+    }
+}
+
+/// A release and a definition that are put live in a cluster.
+pub struct Pods<'a> {
+    live: &'a LiveRoll<'a>,
+    step: &'a InStep,
+    cluster: &'a Cluster,
+    image: &'a str,
+    /// What opens the image's registry, as nodes want it.
+    logins: Option<Secret>,
+    extra: Extra,
+}
+
+impl<'a> Pods<'a> {
+    pub async fn new(live: &'a LiveRoll<'a>, step: &'a InStep) -> Result<Self, StepError> {
+        let world = &step.run.world;
+        let cluster = world.cluster(&world.namespace);
+        let image = live.release.image.as_deref();
+        let image =
+            image.ok_or_else(|| StepError::new("the release is in no registry").help("redeploy it"))?;
+        let deployment = cluster.look(&deployment(live.app)).await?;
+        // One that others made has its own, which cannot be changed.
+        let selector = deployment.map(|found| found["spec"]["selector"]["matchLabels"].clone());
+        let logins = world.logins.docker_config(image).await?;
+        let extra = Extra {
+            pull_secrets: logins.iter().map(|_| pull_secret(live.app)).collect(),
+            selector: selector.and_then(|labels| serde_json::from_value(labels).ok()),
+            commit: Some(live.release.commit.clone()),
+            operation: Some(step.id.clone()),
+            release: Some(live.release.tag.clone()),
+            digest: Some(live.forge.definition_digest()),
+        };
+        Ok(Self { live, step, cluster, image, logins, extra })
+    }
+
+    fn app(&self) -> App<'_> {
+        let world = &self.step.run.world;
+        App {
+            scope: &world.scope,
+            name: self.live.app,
+            definition: self.live.definition,
+            image: self.image,
+            values: world.values.of(self.live.app),
+            key: &self.step.run.key,
+            rollout: self.live.rollout,
+            extra: &self.extra,
+        }
+    }
+
+    /// What it is given by value, and what its image is pulled with.
+    pub async fn secret(&self) -> Result<Done, StepError> {
+        let app = self.app();
+        let pull = self.logins.as_ref().map(|logins| app.pull_secret(logins));
+        self.put_all(app.secret().into_iter().chain(pull)).await
+    }
+
+    /// What its data is in.
+    pub async fn volumes(&self) -> Result<Done, StepError> {
+        self.put_all(self.app().claims()).await
+    }
+
+    /// Where it is reached: there before it is live, as what serves is found by its labels.
+    pub async fn service(&self) -> Result<Done, StepError> {
+        let app = self.app();
+        self.put_all(app.service().into_iter().chain(app.ingress())).await
+    }
+
+    /// The pods, and waits until they serve; `restart` has new ones made where nothing of them changes.
+    pub async fn deployment(&self, restart: bool) -> Result<Done, StepError> {
+        self.step.run.alive()?;
+        self.put(&self.app().deployment()).await?;
+        if restart {
+            self.cluster.restart(self.live.app.as_str(), Timestamp::now()).await?;
+        }
+        let (name, control) = (self.live.app.as_str(), &self.step.run.control);
+        let scrub = &self.step.run.world.scrub;
+        let progress = |line: &str| self.step.output(&scrub.text(line));
+        let waited =
+            self.cluster.rolled_out(name, self.live.rollout.timeout, control.cancelled(), progress).await;
+        match waited {
+            Ok(()) => {}
+            // It goes on by itself, and may come to a good end.
+            Err(WaitError::Cluster(error)) => return Err(StepError::from(error).open()),
+            Err(WaitError::Cancelled) if control.lost() => {
+                return Err(StepError::new("the lock on the state was lost while it was rolled out").open());
+            }
+            Err(error) => return Err(self.put_back(&error).await),
+        }
+        if let Err(error) = self.prune().await {
+            self.step.output(&format!("what no version needs any more is left: {}", error.message));
+        }
+        Ok(Done::said(self.said()))
+    }
+
+    /// All of it, in order.
+    pub async fn put_live(&self) -> Result<Done, StepError> {
+        self.secret().await?;
+        self.volumes().await?;
+        self.service().await?;
+        self.deployment(false).await
+    }
+
+    fn said(&self) -> String {
+        let definition = self.live.definition;
+        super::reached(definition).unwrap_or_else(|| match definition.replicas {
+            1 => "1 replica runs".to_owned(),
+            n => format!("{n} replicas run"),
+        })
+    }
+
+    async fn put_all(&self, objects: impl IntoIterator<Item = Object>) -> Result<Done, StepError> {
+        let mut said = Vec::new();
+        for object in objects {
+            let change = self.put(&object).await?;
+            said.push(format!("{} {}", object.address, told(change)));
+        }
+        Ok(if said.is_empty() { Done::said("nothing is needed") } else { Done::said(said.join(", ")) })
+    }
+
+    /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
+    async fn put(&self, object: &Object) -> Result<Change, StepError> {
+        let (scope, how) = (&self.step.run.world.scope, How::default());
+        match self.cluster.apply(scope, object, how).await {
+            Err(ClusterError::Immutable { field, .. })
+                if object.address.kind != Kind::PersistentVolumeClaim =>
+            {
+                self.step.output(&format!("{} is replaced: its {field} cannot be changed", object.address));
+                self.cluster.delete(scope, &object.address, GONE).await?;
+                Ok(self.cluster.apply(scope, object, how).await?.change)
+            }
+            Err(error @ ClusterError::Immutable { .. }) => Err(StepError::from(error).help(
+                "it holds data, so norn does not replace it: put the field back, or name another volume",
+            )),
+            other => Ok(other?.change),
+        }
+    }
+
+    /// Has what served before serve again, and tells why the new version did not.
+    async fn put_back(&self, why: &WaitError) -> StepError {
+        let (cluster, name) = (self.cluster, self.live.app.as_str());
+        let put_back = match self.live.former {
+            Some(Former { tag, definition, replicas }) => {
+                cluster.go_back(name, Version { release: tag, definition, replicas: *replicas }).await
+            }
+            None => cluster
+                .delete(&self.step.run.world.scope, &deployment(self.live.app), GONE)
+                .await
+                .map(|()| true),
+        };
+        let whole = match (&put_back, self.live.former) {
+            (Ok(true), Some(_)) => self.whole_again().await,
+            _ => false,
+        };
+        let said = match (put_back, self.live.former) {
+            (Ok(true), None) => "it was the first, so its pods were removed again".to_owned(),
+            (Ok(true), Some(former)) if whole => format!("{} serves as before", former.tag),
+            (Ok(true), Some(former)) => format!("{} was put back and is NOT healthy", former.tag),
+            (Ok(false), _) => "the cluster does not have the version before it any more".to_owned(),
+            (Err(error), _) => format!("the version before it could not be put back: {error}"),
+        };
+        let text = self.step.run.world.scrub.text(&format!("{why}\n{said}")).into_owned();
+        failed(&text, &format!("mend the app and apply again; `norn logs {name}` shows what it writes"))
+    }
+
+    /// Waits until what was put back is whole. What the cluster still says of the version that failed is
+    /// no answer.
+    async fn whole_again(&self) -> bool {
+        let name = self.live.app.as_str();
+        let whole = async {
+            loop {
+                match self.cluster.rolled_out(name, BACK, std::future::pending(), |_| {}).await {
+                    Ok(()) => return true,
+                    Err(WaitError::Failed { .. }) => sleep(AGAIN).await,
+                    Err(WaitError::Cancelled | WaitError::Cluster(_)) => return false,
+                }
+            }
+        };
+        timeout(BACK, whole).await.unwrap_or(false)
+    }
+
+    /// Removes what no version needs any more.
+    async fn prune(&self) -> Result<(), StepError> {
+        let scope = &self.step.run.world.scope;
+        let labels = selector(scope, self.live.app);
+        let app = self.app();
+        let wanted = [app.service(), app.ingress()].map(|object| object.map(|object| object.address));
+        let found = self.cluster.found(&[Kind::Service, Kind::Ingress], &labels).await?;
+        let unwanted = found.into_keys().filter(|address| !wanted.contains(&Some(address.clone())));
+        for address in unwanted.chain(self.cluster.unnamed_secrets(&labels).await?) {
+            self.cluster.delete(scope, &address, GONE).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command of the spec once, in the release and with the app's environment.
+    pub async fn job(&self, line: &str) -> Result<Done, StepError> {
+        let run = &self.step.run;
+        let scope = &run.world.scope;
+        self.secret().await?;
+        self.volumes().await?;
+        // What an attempt left is known to have ended before there is another.
+        for left in self.cluster.found(&[Kind::Job], &selector(scope, self.live.app)).await?.into_keys() {
+            self.cluster.delete(scope, &left, GONE).await?;
+        }
+        run.alive()?;
+        let id = self.step.id.rsplit('-').next().unwrap_or_default();
+        let name = format!("{}-{}-{id}", self.live.app, self.step.step.as_str());
+        let object = self.app().job(&name, &Command::Shell(line.to_owned()), MIGRATION);
+        self.put(&object).await?;
+        let done = self.cluster.job_done(&name, MIGRATION, run.control.cancelled()).await;
+        let lines = self.cluster.last_lines(&format!("batch.kubernetes.io/job-name={name}"), LINES).await;
+        let output =
+            self.log(&lines.unwrap_or_default().into_iter().map(|line| line.text).collect::<Vec<_>>())?;
+        match done {
+            Ok(_) => Ok(Done { output, ..Done::default() }),
+            Err(WaitError::Cluster(error)) => Err(StepError { output, ..error.into() }),
+            Err(WaitError::Cancelled) => {
+                if !run.control.lost() {
+                    self.cluster.delete(scope, &object.address, GONE).await?;
+                }
+                Err(StepError { output, ..StepError::new("cancelled") })
+            }
+            Err(error) => {
+                let text = run.world.scrub.text(&error.to_string()).into_owned();
+                let log = run.world.folders.step_log(self.live.app, self.step.step.as_str());
+                let help = format!("the whole output is in {}", log.display());
+                Err(StepError { output, ..failed(&text, &help) })
+            }
+        }
+    }
+
+    fn log(&self, lines: &[String]) -> Result<String, StepError> {
+        let log = command::log(self.step)?;
+        let broken = |error: &dyn std::fmt::Display| StepError::new(error.to_string());
+        let file = File::create(&log).map_err(|error| folder_error(&log, &error))?;
+        let mut writer = Writer::new(file, &log, &self.step.run.world.scrub);
+        let mut told = |line: &str| self.step.output(line);
+        for line in lines {
+            writer.push(format!("{line}\n").as_bytes(), &mut told).map_err(|error| broken(&error))?;
+        }
+        writer.finish(&mut told).map_err(|error| broken(&error))
+    }
+}
+
+/// Removes where an app is reached.
+pub async fn remove_service(step: &InStep, namespace: &str, app: &AppName) -> Result<Done, StepError> {
+    remove(step, namespace, app, &[Kind::Ingress, Kind::Service]).await
+}
+
+/// Removes all else of an app, but for what holds its data.
+pub async fn remove_pods(step: &InStep, namespace: &str, app: &AppName) -> Result<Done, StepError> {
+    remove(step, namespace, app, &[Kind::Deployment, Kind::Job, Kind::Secret]).await
+}
+
+async fn remove(step: &InStep, namespace: &str, app: &AppName, kinds: &[Kind]) -> Result<Done, StepError> {
+    let (world, run) = (&step.run.world, &step.run);
+    let cluster = world.cluster(namespace);
+    let found = cluster.found(kinds, &selector(&world.scope, app)).await?;
+    let mut said = Vec::new();
+    for kind in kinds {
+        for address in found.keys().filter(|address| address.kind == *kind) {
+            run.alive()?;
+            cluster.delete(&world.scope, address, GONE).await?;
+            said.push(format!("{address} deleted"));
+        }
+    }
+    Ok(if said.is_empty() { Done::said("nothing was there") } else { Done::said(said.join(", ")) })
+}
+
+fn deployment(app: &AppName) -> Address {
+    Address { kind: Kind::Deployment, name: app.to_string() }
+}
+
+fn told(change: Change) -> &'static str {
+    match change {
+        Change::Created => "created",
+        Change::Changed => "changed",
+        Change::Same => "is as it is to be",
+    }
+}
+
+/// An error of several lines: the first says what, the others are its evidence.
+fn failed(text: &str, help: &str) -> StepError {
+    let mut lines = text.lines().map(str::to_owned);
+    let message = lines.next().unwrap_or_default();
+    let evidence: Vec<String> = lines.collect();
+    StepError { evidence, output: text.to_owned(), ..StepError::new(message) }.help(help)
+}

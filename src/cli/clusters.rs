@@ -1,0 +1,161 @@
+//! What runs in clusters: looked at by one list of Deployments a namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::failure::Failure;
+use crate::address::{Address, Kind};
+use crate::desired::{Desired, Kubernetes};
+use crate::plan::{Plan, Running, Work};
+use crate::provider::kubernetes::objects::scope_labels;
+use crate::provider::kubernetes::seen::{Pods, Serving, serving};
+use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
+use crate::spec::name::AppName;
+use crate::state::format::{ForgeV1, Namespace};
+use crate::state::{Scope, Snapshot};
+
+/// What a look at a cluster showed of an app.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    Nothing,
+    Serving(Serving),
+    /// It is in another cluster.
+    Elsewhere(Namespace),
+}
+
+impl Seen {
+    /// What a plan needs of it.
+    pub fn running(self) -> Running {
+        match self {
+            Seen::Nothing => Running::Nothing,
+            Seen::Elsewhere(namespace) => Running::Elsewhere { host: namespace.to_string() },
+            Seen::Serving(serving) => Running::Serving {
+                tag: serving.release,
+                definition: serving.definition,
+                wanted: serving.wanted,
+                healthy: serving.ready,
+                image: serving.image,
+            },
+        }
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        Failure::new(error.to_string())
+    }
+}
+
+/// The apps that are in a namespace, and where that is, as far as it is recorded.
+pub fn recorded(stored: &Snapshot) -> BTreeMap<AppName, Namespace> {
+    let forged = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Forge);
+    let there = forged
+        .filter_map(|(address, record)| Some((address.name.clone(), record.read::<ForgeV1>()?.namespace?)));
+    there.collect()
+}
+
+/// The apps that are in a cluster, or are to be.
+pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<Namespace>> {
+    let wanted = desired.apps.values().filter(|app| app.definition.runtime.is_kubernetes());
+    let new = wanted.filter(|app| !stored.resources.contains_key(&Address::forge(&app.name)));
+    let recorded = recorded(stored).into_iter().map(|(name, namespace)| (name, Some(namespace)));
+    new.map(|app| (app.name.clone(), None)).chain(recorded).collect()
+}
+
+/// What runs of these apps; those without a namespace are to be in that of the spec. Nothing is left of
+/// what ran in the `lost` clusters.
+///
+/// # Errors
+/// A cluster that cannot be looked at.
+pub async fn look(
+    scope: &Scope,
+    spec: &Kubernetes,
+    apps: BTreeMap<AppName, Option<Namespace>>,
+    lost: &[String],
+) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
+    let mut namespaces: BTreeMap<String, Vec<(AppName, Option<Namespace>)>> = BTreeMap::new();
+    for (app, namespace) in apps {
+        let name = namespace.as_ref().map_or(&spec.namespace, |namespace| &namespace.name).clone();
+        namespaces.entry(name).or_default().push((app, namespace));
+    }
+    let mut seen = BTreeMap::new();
+    for (name, apps) in namespaces {
+        let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+        let mut found = cluster.found(&[kinds::Kind::Deployment], &scope_labels(scope)).await?;
+        for (app, namespace) in apps {
+            let address = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
+            let other = namespace.filter(|namespace| !lost.contains(&namespace.server)).filter(|namespace| {
+                // Where either is not known, the labels tell.
+                namespace.id.as_ref().zip(cluster.id.as_ref()).is_some_and(|(then, now)| then != now)
+            });
+            let here =
+                || found.remove(&address).map_or(Seen::Nothing, |object| Seen::Serving(serving(&object)));
+            seen.insert(app, other.map_or_else(here, Seen::Elsewhere));
+        }
+    }
+    Ok(seen)
+}
+
+/// What `norn status` tells of an app in a cluster.
+#[derive(Debug, Clone)]
+pub enum Told {
+    Seen(Seen, Pods),
+    /// Its cluster cannot be looked at, and why.
+    Unknown(String),
+}
+
+impl Told {
+    /// What a plan would need of it.
+    pub fn running(&self) -> Running {
+        match self {
+            Told::Seen(seen, _) => seen.clone().running(),
+            Told::Unknown(why) => Running::Silent { why: why.clone() },
+        }
+    }
+}
+
+/// What is told of the apps that are in clusters, from one list a kind of object. A cluster that cannot
+/// be looked at says nothing of what others tell.
+pub async fn tell(scope: &Scope, spec: &Kubernetes, stored: &Snapshot) -> BTreeMap<AppName, Told> {
+    let mut told = BTreeMap::new();
+    let mut namespaces: BTreeMap<String, BTreeMap<AppName, Option<Namespace>>> = BTreeMap::new();
+    for (app, namespace) in recorded(stored) {
+        namespaces.entry(namespace.name.clone()).or_default().insert(app, Some(namespace));
+    }
+    for (name, apps) in namespaces {
+        let names: Vec<AppName> = apps.keys().cloned().collect();
+        let looked = async {
+            let seen = look(scope, spec, apps, &[]).await?;
+            let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+            Ok::<_, ClusterError>((seen, cluster.pods_by_app(&scope_labels(scope)).await?))
+        };
+        match looked.await {
+            Ok((seen, mut pods)) => told.extend(seen.into_iter().map(|(app, seen)| {
+                let pods = pods.remove(app.as_str()).unwrap_or_default();
+                (app, Told::Seen(seen, pods))
+            })),
+            Err(error) => {
+                let why = Told::Unknown(error.to_string());
+                told.extend(names.into_iter().map(|app| (app, why.clone())));
+            }
+        }
+    }
+    told
+}
+
+/// The namespaces that a plan works in, by name.
+///
+/// # Errors
+/// A cluster that cannot be reached.
+pub async fn of(plan: &Plan, spec: &Kubernetes) -> Result<BTreeMap<String, Cluster>, ClusterError> {
+    let there = |runtime: crate::desired::Runtime| runtime.is_kubernetes().then(|| spec.namespace.clone());
+    let names = plan.operations.iter().filter_map(|operation| match &operation.work {
+        Work::Forge(work) => there(work.runtime),
+        Work::Deploy(work) => there(work.definition.runtime),
+        Work::Teardown(work) => work.namespace.clone(),
+    });
+    let mut clusters = BTreeMap::new();
+    for name in names.collect::<BTreeSet<_>>() {
+        clusters.insert(name.clone(), Cluster::connect(spec.context.as_deref(), &name).await?);
+    }
+    Ok(clusters)
+}

@@ -1,0 +1,91 @@
+//! What a Deployment says of itself: which release serves, under which definition, how well; and what
+//! its pods add to it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use serde_json::Value;
+
+use super::objects::{APP, DEFINITION, RELEASE, joined};
+use super::reasons::reason;
+use super::{Cluster, ClusterError};
+
+/// What serves of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The release that it is, once no other serves beside it.
+    pub release: Option<String>,
+    pub definition: Option<String>,
+    /// The image by its digest.
+    pub image: Option<String>,
+    pub wanted: u32,
+    pub ready: u32,
+    /// Where a rollout goes on, what it says.
+    pub why: Option<String>,
+}
+
+/// The pods of an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// When the oldest was started.
+    pub since: Option<Timestamp>,
+    /// How often their containers were started anew.
+    pub restarts: u32,
+    /// Why one does not serve, if one does not.
+    pub why: Option<String>,
+}
+
+impl Cluster {
+    /// The pods with these labels by their app, from one list.
+    ///
+    /// # Errors
+    /// What every call can meet.
+    pub async fn pods_by_app(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, Pods>, ClusterError> {
+        let found: Vec<Pod> = self.list(ListParams::default().labels(&joined(labels))).await?;
+        let mut pods: BTreeMap<String, Pods> = BTreeMap::new();
+        for pod in found {
+            let Some(app) = pod.metadata.labels.as_ref().and_then(|labels| labels.get(APP)) else { continue };
+            // One that is going says nothing of what serves.
+            if pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let of_app = pods.entry(app.clone()).or_default();
+            let status = pod.status.as_ref();
+            let since = status.and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+            of_app.since = [of_app.since, since].into_iter().flatten().min();
+            let containers = status.and_then(|status| status.container_statuses.as_ref());
+            let restarts = containers.into_iter().flatten().map(|one| one.restart_count).sum::<i32>();
+            of_app.restarts += u32::try_from(restarts).unwrap_or(0);
+            of_app.why = of_app.why.take().or_else(|| reason(&pod).map(|reason| reason.to_string()));
+        }
+        Ok(pods)
+    }
+}
+
+/// Reads a Deployment.
+pub fn serving(deployment: &Value) -> Serving {
+    let (metadata, spec, status) = (&deployment["metadata"], &deployment["spec"], &deployment["status"]);
+    let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let conditions = || status["conditions"].as_array().into_iter().flatten();
+    let progressing = conditions().find(|condition| condition["type"] == "Progressing");
+    let reason = progressing.and_then(|condition| condition["reason"].as_str()).unwrap_or_default();
+    let looked_at = status["observedGeneration"].as_u64() >= metadata["generation"].as_u64();
+    // The controller says so once, and takes it back with the next version only.
+    let complete = looked_at && reason == "NewReplicaSetAvailable";
+    let annotation = |name: &str| metadata["annotations"][name].as_str().map(str::to_owned);
+    let image = spec["template"]["spec"]["containers"][0]["image"].as_str().map(str::to_owned);
+    let said = progressing.and_then(|condition| condition["message"].as_str()).map(str::to_owned);
+    Serving {
+        release: annotation(RELEASE).filter(|_| complete),
+        definition: annotation(DEFINITION).filter(|_| complete),
+        image,
+        wanted: spec["replicas"].as_u64().map_or(1, |_| number(&spec["replicas"])),
+        ready: number(&status["availableReplicas"]),
+        why: said.filter(|_| !complete),
+    }
+}
