@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{
     App, Build, Cloudflare, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild,
-    Ingress, Kubernetes, Login, ObjectName, Probe, Registry, Resources, Role, Rollout, Runtime, Source,
-    Untouched, Values, Volume, Why,
+    Ingress, Kubernetes, Login, ObjectName, Probe, Registry, Resources, Role, Rollout, Route, Runtime,
+    Source, Untouched, Values, Volume, Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -211,6 +211,7 @@ impl AppReader<'_> {
         let app = App {
             name: self.name.clone(),
             definition,
+            route: self.route(),
             source: self.source(),
             build: self.build(),
             migrate: app.migrations.as_ref().map(|migrations| migrations.command.clone()),
@@ -281,6 +282,15 @@ impl AppReader<'_> {
         let host = self.written.hosts.as_ref()?.external.as_ref()?;
         let ingress = Ingress { class: class.to_string(), host: host.to_string() };
         (self.runtime() == Runtime::Kubernetes).then_some(ingress)
+    }
+
+    /// How the world reaches the app by the project's tunnel, if it has one.
+    fn route(&self) -> Option<Route> {
+        let Cloudflare { zone, tunnel, token: _, config_map, deployment } =
+            cloudflare(self.project.cloudflare.as_ref()?);
+        let host = self.written.hosts.as_ref()?.external.as_ref()?.to_string();
+        let there = self.written.role == model::Role::Webserver && self.runtime() == Runtime::Kubernetes;
+        there.then_some(Route { zone, host, tunnel, config_map, deployment })
     }
 
     fn runtime(&self) -> Runtime {

@@ -7,6 +7,7 @@
 mod from_spec;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -88,10 +89,32 @@ pub struct Cloudflare {
 }
 
 /// Where an object of a cluster is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ObjectName {
     pub namespace: String,
     pub name: String,
+}
+
+/// How the world reaches an app of a cluster: a name of a zone that leads through a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    pub zone: String,
+    pub host: String,
+    /// The id of the tunnel.
+    pub tunnel: String,
+    /// What configures the tunnel's own program.
+    pub config_map: ObjectName,
+    /// The Deployment of that program.
+    pub deployment: ObjectName,
+}
+
+/// Such as `shop.example.com through tunnel 5f0cb0fe-0d3f-4b0c-8f6c-0a4d6f9e1a77`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} through tunnel {}", self.host, self.tunnel)
+    }
 }
 
 /// An app that stays as it is, under its name or a former one.
@@ -117,6 +140,7 @@ pub enum Why {
 pub struct App {
     pub name: AppName,
     pub definition: Definition,
+    pub route: Option<Route>,
     pub source: Source,
     pub build: Build,
     /// Run in the new release before it goes live; safe to repeat.

@@ -11,6 +11,7 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde_json::{Value, json};
@@ -82,6 +83,17 @@ pub fn rule(text: &str, host: &str) -> Result<Option<Rule>, TunnelError> {
     let Some(at) = layout.rules_of(host).next() else { return Ok(None) };
     let service = layout.rules[at]["service"].as_str().unwrap_or_default().to_owned();
     Ok(Some(Rule { service, mark: mark_of(&layout, at).map(|(mark, _)| mark) }))
+}
+
+/// The names whose rules carry exactly this mark.
+///
+/// # Errors
+/// A text that norn would not edit.
+pub fn marked(text: &str, mark: &Mark) -> Result<BTreeSet<String>, TunnelError> {
+    let layout = Layout::of(text)?;
+    let ours =
+        (0..layout.rules.len()).filter(|at| mark_of(&layout, *at).is_some_and(|(found, _)| found == *mark));
+    Ok(ours.filter_map(|at| Some(layout.rules[at]["hostname"].as_str()?.to_owned())).collect())
 }
 
 /// The text with a rule that leads a name to a service, or nothing where it is so already. A new rule
