@@ -202,8 +202,11 @@ fn a_name_leads_to_an_app_as_long_as_the_spec_says_so() {
 fn killed_before_cloudflared_was_restarted_norn_restarts_it_the_next_time() {
     let Some(cluster) = Cluster::shared(WHAT) else { return };
     let routed = Routed::new(cluster);
-    // The very first time, nothing else is known of the app yet.
+    // The very first time, nothing else is known of the app yet: what was made is found all the same.
     routed.spec(Some("one.example.com"));
+    routed.killed_at("one.example.com");
+    routed.destroyed();
+    routed.shop.space.ok("patch deployment cloudflared --type json --patch [{\"op\":\"remove\",\"path\":\"/spec/template/metadata/annotations\"}]");
     routed.killed_at("one.example.com");
     assert_eq!((routed.started_with(), routed.records()), (String::new(), Vec::new()));
     routed.shop.ok("apply --yes");
