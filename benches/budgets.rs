@@ -157,7 +157,15 @@ async fn fill(folder: &Path) {
     for app in desired.apps.values() {
         let values = format::fingerprints(&app.definition, desired.values.of(&app.name), &key);
         let definition = Some(app.definition.clone());
-        let forge = ForgeV1 { version: 1, definition, values, protected: false, host: None, namespace: None };
+        let forge = ForgeV1 {
+            version: 1,
+            definition,
+            values,
+            protected: false,
+            host: None,
+            namespace: None,
+            route: None,
+        };
         let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
         let release = DeployV1 {
             version: 1,

@@ -8,6 +8,7 @@
 mod tests;
 
 pub use crate::plan::fuzz::plan_file;
+pub use crate::provider::cloudflare::tunnel::fuzz::tunnel;
 pub use crate::provider::supervise::fuzz::protocol;
 pub use crate::spec::fuzz::{cron, spec};
 pub use crate::state::fuzz::state_import;

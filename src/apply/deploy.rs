@@ -113,7 +113,7 @@ impl<'a> Deploying<'a> {
                 }
             }
         };
-        let forge = forge::stored(run, app, &work.definition, work.protected);
+        let forge = forge::stored(run, app, &work.definition, work.protected, work.route.clone());
         let recipe = recipe(work, &forge);
         let folder = all.join(name);
         let made = work.record_only.is_none() && releases::made(&folder).as_ref() == Some(&recipe);

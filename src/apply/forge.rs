@@ -13,11 +13,12 @@ use super::container;
 use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
 use super::journal::{Done, InStep, Journal, Row};
+use super::route;
 use super::volumes;
 use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
-use crate::desired::{Definition, Front, Rollout, Runtime};
+use crate::desired::{Definition, Front, Rollout, Route, Runtime};
 use crate::failpoint;
 use crate::plan::{ForgeWork, Former, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
@@ -42,7 +43,7 @@ pub async fn forge(
     work: &ForgeWork,
 ) -> Result<Option<String>, Stopped> {
     let app = &operation.address.name;
-    let after = work.roll.as_ref().map(|roll| stored(run, app, &roll.definition, work.protected));
+    let after = work.roll.as_ref().map(|roll| rolled(run, app, work, roll));
     let put = |part: Part| move |step: InStep| put_stored(step, app, work, part);
     let intent = json!({ "forge": after, "deploy": work.roll.as_ref().map(|roll| &roll.release) });
     let mut begin = Vec::new();
@@ -57,20 +58,28 @@ pub async fn forge(
         begin.push(Change::AppRenamed { from: from.clone(), to: app.clone() });
     }
     begin.push(Change::ForgeStarted { app: app.clone(), status: ForgeStatus::Forging });
+    // Before the world has anything of it: what is made of a route is never lost from sight.
+    let former = work.live.as_ref().and_then(|live| live.route.clone());
+    if former.is_none() && work.route.is_some() {
+        begin.push(remembered(run, operation, work, work.live.as_ref(), work.route.clone()));
+    }
     let row = Row::Forge { failed: ForgeStatus::ForgeFailed };
     let journal = Journal::open(run, operation, gate, row, intent, begin).await?;
     journal.step(Step::CreateSecret, put(Part::Secret)).await?;
     journal.step(Step::CreateVolumes, put(Part::Volumes)).await?;
     journal.step(Step::CreateService, put(Part::Service)).await?;
     journal.step(Step::CreateDeployment, put(Part::Deployment)).await?;
+    let ways = route::Ways { app, wanted: work.route.as_ref(), former: former.as_ref(), namespace: None };
+    ways.make(&journal).await?;
+    ways.remove(&journal).await?;
     let mut end = vec![Change::ForgeEnded {
         app: app.clone(),
         status: ForgeStatus::Forged,
         error: String::new(),
         resources: Some(json!({ "runtime": work.runtime, "deploymentName": app })),
     }];
-    if work.roll.is_none() {
-        end.push(remembered(run, operation, work));
+    if work.roll.is_none() || former != work.route {
+        end.push(remembered(run, operation, work, after.as_ref().or(work.live.as_ref()), work.route.clone()));
     }
     journal.close(end).await?;
     Ok(work.roll.as_ref().and_then(|roll| reached(&roll.definition)))
@@ -105,7 +114,7 @@ enum Part {
 /// Rolls a stored release to a definition, or does a part of it.
 async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -> Result<Done, StepError> {
     let Some(roll) = &work.roll else { return Ok(Done::default()) };
-    let forge = &stored(&step.run, app, &roll.definition, work.protected);
+    let forge = &rolled(&step.run, app, work, roll);
     let former = work.live.as_ref().and_then(|live| {
         let replicas = live.definition.as_ref()?.replicas;
         Some(Former { tag: roll.release.tag.clone(), definition: live.definition_digest(), replicas })
@@ -131,10 +140,21 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
     Ok(done)
 }
 
-/// What is remembered of an app of which nothing that runs changed: its protection, and that it
-/// was forged. Its live definition stays.
-fn remembered(run: &Run, operation: &Operation, work: &ForgeWork) -> Change {
-    let live = work.live.as_ref();
+/// What is current once a roll is: the former route stays until its own steps are done.
+fn rolled(run: &Run, app: &AppName, work: &ForgeWork, roll: &Roll) -> ForgeV1 {
+    let former = work.live.as_ref().and_then(|live| live.route.clone());
+    stored(run, app, &roll.definition, work.protected, former.or_else(|| work.route.clone()))
+}
+
+/// What is remembered of an app: its protection, its route, and that it was forged. Its live
+/// definition stays.
+fn remembered(
+    run: &Run,
+    operation: &Operation,
+    work: &ForgeWork,
+    live: Option<&ForgeV1>,
+    route: Option<Route>,
+) -> Change {
     let body = ForgeV1 {
         version: 1,
         definition: live.and_then(|forge| forge.definition.clone()),
@@ -142,6 +162,7 @@ fn remembered(run: &Run, operation: &Operation, work: &ForgeWork) -> Change {
         protected: work.protected,
         host: live.and_then(|forge| forge.host.clone()),
         namespace: work.runtime.is_kubernetes().then(|| run.world.namespace()),
+        route,
     };
     let record = format::record(&body, work.protected);
     Change::RecordPut { address: operation.address.clone(), record }
@@ -159,6 +180,8 @@ pub async fn teardown(
     let row = Row::Forge { failed: ForgeStatus::ForgeFailed };
     let journal = Journal::open(run, operation, gate, row, json!({}), begin).await?;
     let there = work.namespace.as_deref();
+    let ways = route::Ways { app, wanted: None, former: work.route.as_deref(), namespace: there };
+    ways.remove(&journal).await?;
     journal
         .step(Step::DeleteService, |step| async move {
             cluster::remove_service(&step, there.expect("the step is of a cluster"), app).await
@@ -378,14 +401,20 @@ pub fn reached(definition: &Definition) -> Option<String> {
 }
 
 /// A definition as it is stored, with fingerprints of the values that it only names.
-pub fn stored(run: &Run, app: &AppName, definition: &Definition, protected: bool) -> ForgeV1 {
+pub fn stored(
+    run: &Run,
+    app: &AppName,
+    definition: &Definition,
+    protected: bool,
+    route: Option<Route>,
+) -> ForgeV1 {
     let values = format::fingerprints(definition, run.world.values.of(app), &run.key);
     let (host, namespace) = if definition.runtime.is_kubernetes() {
         (None, Some(run.world.namespace()))
     } else {
         (Some(run.world.home.host()), None)
     };
-    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host, namespace }
+    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host, namespace, route }
 }
 
 /// A supervisor's report as a word of progress.

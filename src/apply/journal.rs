@@ -240,6 +240,11 @@ impl<'a> Journal<'a> {
             | Step::CreateVolumes
             | Step::CreateService
             | Step::CreateDeployment
+            | Step::PatchCloudflared
+            | Step::CreateDnsRoute
+            | Step::RemoveDnsRoute
+            | Step::UnpatchCloudflared
+            | Step::RestartCloudflared
             | Step::DeleteService
             | Step::DeleteDeployment => DeploymentStatus::Deploying,
         };

@@ -16,6 +16,7 @@ mod journal;
 pub mod lease;
 pub mod leavings;
 pub mod recovery;
+mod route;
 mod volumes;
 mod walk;
 pub mod world;

@@ -274,6 +274,7 @@ mod tests {
         let web: AppName = "web".parse().expect("a name");
         let there = Host { machine: "another".into(), name: "far".into(), folder: "/srv/run".into() };
         let forge = |host| ForgeV1 {
+            route: None,
             version: 1,
             definition: None,
             values: BTreeMap::new(),

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use tokio::sync::Mutex;
+
 use crate::desired::{Command, Definition, EnvValue, Front, Probe, Values};
+use crate::provider::cloudflare::Cloudflare;
 use crate::provider::docker::registry::Logins;
 use crate::provider::dump;
 use crate::provider::kubernetes::Cluster;
@@ -34,6 +37,10 @@ pub struct World {
     pub clusters: BTreeMap<String, Cluster>,
     /// The namespace that apps of the runtime kubernetes are put into.
     pub namespace: String,
+    /// What opens Cloudflare, where the plan has a route.
+    pub cloudflare: Option<Cloudflare>,
+    /// Held by who changes a rule or a record: one name may go from an app to another.
+    pub names: Mutex<()>,
     /// The server of snapshots, where the spec names one.
     pub postgres: Option<Secret>,
     pub values: Values,

@@ -6,6 +6,7 @@ use super::failure::Failure;
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Kubernetes};
 use crate::plan::{Plan, Running, Work};
+use crate::provider::cloudflare::Cloudflare;
 use crate::provider::kubernetes::objects::scope_labels;
 use crate::provider::kubernetes::seen::{Pods, Serving, serving};
 use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
@@ -140,6 +141,25 @@ pub async fn tell(scope: &Scope, spec: &Kubernetes, stored: &Snapshot) -> BTreeM
         }
     }
     told
+}
+
+/// What opens Cloudflare, where a plan has a route.
+///
+/// # Errors
+/// A token that is not known, and a place that is none.
+pub fn cloudflare(plan: &Plan, desired: &Desired) -> Result<Option<Cloudflare>, Failure> {
+    let routed = plan
+        .operations
+        .iter()
+        .find(|operation| operation.steps.iter().any(|planned| planned.step.is_of_route()));
+    let Some(operation) = routed else { return Ok(None) };
+    let Some(tunnel) = desired.cloudflare.as_ref().filter(|tunnel| !tunnel.token.expose().is_empty()) else {
+        let app = &operation.address.name;
+        return Err(Failure::new(format!("the route to {app} is to change, and norn has no token of Cloudflare"))
+            .help("set the variable that `cloudflare.token` names; without `cloudflare` in the spec, put it back until the route is gone"));
+    };
+    let account = Cloudflare::new(&tunnel.token).map_err(|error| Failure::new(error.to_string()))?;
+    Ok(Some(account))
 }
 
 /// The namespaces that a plan works in, by name.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::args::{Doing, Global};
@@ -283,6 +284,8 @@ impl Locked<'_> {
             logins: Logins { own: self.desired.registry.clone() },
             clusters: clusters::of(plan, &self.desired.kubernetes).await?,
             namespace: self.desired.kubernetes.namespace.clone(),
+            names: Mutex::default(),
+            cloudflare: clusters::cloudflare(plan, self.desired)?,
             postgres: self.desired.postgres.clone(),
             values: self.desired.values.clone(),
             scrub: Scrub::new(secrets),

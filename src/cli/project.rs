@@ -22,6 +22,7 @@ use crate::provider::machine;
 use crate::provider::releases::private_folder;
 use crate::provider::supervise::client::Home;
 use crate::render::{Printer, problems};
+use crate::secret::Secret;
 use crate::spec::load::{Document, Form, Staged};
 use crate::spec::name::{AppName, StageName};
 use crate::spec::problem;
@@ -151,7 +152,13 @@ impl Project {
     /// # Errors
     /// A locked stage keeps its state.
     pub fn desired_to_destroy(&self, variables: &Variables) -> Result<Desired, Failure> {
-        let desired = self.desired_without_values(variables)?;
+        let mut desired = self.desired_without_values(variables)?;
+        if let Some(tunnel) = &mut desired.cloudflare {
+            // Where it is not set and a route is to go, that is told then.
+            let token = place::resolve("cloudflare.token", tunnel.token.expose(), &self.plain, variables);
+            tunnel.token = Secret::new(token.unwrap_or_default());
+            desired.sensitive.push(tunnel.token.clone());
+        }
         if !desired.locked {
             return Ok(desired);
         }

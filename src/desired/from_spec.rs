@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{
-    App, Build, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild, Ingress,
-    Kubernetes, Login, Probe, Registry, Resources, Role, Rollout, Runtime, Source, Untouched, Values, Volume,
-    Why,
+    App, Build, Cloudflare, Command, Definition, Desired, EnvValue, Front, GitRef, Health, ImageBuild,
+    Ingress, Kubernetes, Login, ObjectName, Probe, Registry, Resources, Role, Rollout, Route, Runtime,
+    Source, Untouched, Values, Volume, Why,
 };
 use crate::secret::Secret;
 use crate::spec;
@@ -78,6 +78,7 @@ pub fn from_spec(
         values,
         registry: project.registry.as_ref().map(registry),
         kubernetes: kubernetes(project),
+        cloudflare: project.cloudflare.as_ref().map(cloudflare),
         docker: project.docker.as_ref().and_then(|engine| engine.host.clone()),
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
     })
@@ -98,6 +99,22 @@ fn kubernetes(project: &Project) -> Kubernetes {
         context: written.context,
         // As version 1.
         namespace: written.namespace.map_or_else(|| "default".to_owned(), |name| name.to_string()),
+    }
+}
+
+fn cloudflare(written: &model::Cloudflare) -> Cloudflare {
+    let object = |written: &Option<spec::value::ObjectName>| {
+        let named = written.as_ref().map(|written| written.value().clone());
+        // As version 1.
+        let (namespace, name) = named.unwrap_or_else(|| ("cloudflared".to_owned(), "cloudflared".to_owned()));
+        ObjectName { namespace, name }
+    };
+    Cloudflare {
+        zone: written.zone.to_string(),
+        tunnel: written.tunnel.to_string(),
+        token: Secret::new(&written.token),
+        config_map: object(&written.config_map),
+        deployment: object(&written.deployment),
     }
 }
 
@@ -131,6 +148,8 @@ fn sensitive(
     });
     let from_outside: BTreeSet<(&str, &str)> = from_outside.collect();
     let mut found: Vec<Secret> = values.logins().cloned().collect();
+    let tunnel = staged.project.as_ref().and_then(|project| project.cloudflare.as_ref());
+    found.extend(tunnel.map(|tunnel| Secret::new(&tunnel.token)));
     for (app, values) in values.by_app() {
         let secrets = &apps[app].definition.secrets;
         let kept = values.iter().filter(|(name, _)| {
@@ -192,6 +211,7 @@ impl AppReader<'_> {
         let app = App {
             name: self.name.clone(),
             definition,
+            route: self.route(),
             source: self.source(),
             build: self.build(),
             migrate: app.migrations.as_ref().map(|migrations| migrations.command.clone()),
@@ -262,6 +282,15 @@ impl AppReader<'_> {
         let host = self.written.hosts.as_ref()?.external.as_ref()?;
         let ingress = Ingress { class: class.to_string(), host: host.to_string() };
         (self.runtime() == Runtime::Kubernetes).then_some(ingress)
+    }
+
+    /// How the world reaches the app by the project's tunnel, if it has one.
+    fn route(&self) -> Option<Route> {
+        let Cloudflare { zone, tunnel, token: _, config_map, deployment } =
+            cloudflare(self.project.cloudflare.as_ref()?);
+        let host = self.written.hosts.as_ref()?.external.as_ref()?.to_string();
+        let there = self.written.role == model::Role::Webserver && self.runtime() == Runtime::Kubernetes;
+        there.then_some(Route { zone, host, tunnel, config_map, deployment })
     }
 
     fn runtime(&self) -> Runtime {
@@ -404,4 +433,46 @@ fn health(app: &model::App, webserver: bool) -> Health {
 
 fn span(written: Option<&TimeSpan>, default_seconds: u64) -> Duration {
     written.map_or(Duration::from_secs(default_seconds), |span| *span.value())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::load::{Files, Lookup, read};
+
+    struct One(&'static str);
+
+    impl Files for One {
+        fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+            Ok(self.0.into())
+        }
+
+        fn matching(&self, _: &str) -> Result<Vec<String>, String> {
+            Ok(Vec::new())
+        }
+
+        fn shown(&self, path: &str) -> String {
+            path.to_owned()
+        }
+    }
+
+    #[test]
+    fn the_tunnel_is_where_version_1_has_it_unless_the_spec_says_otherwise() {
+        let files = One("version: 1
+project: shop
+cloudflare: {zone: example.com, tunnel: 6ff42ae2-765d-4adf-8112-31c55c1551ef, token: \"${T}\", deployment: a/b.c}
+apps: {web: {role: worker, command: ./run}}
+");
+        let document = read(&files, "infraspec.yaml");
+        let staged = document.stage(None, Some(&|_| Lookup::Value("s3cret-token".to_owned())));
+        let desired = from_spec(&document, &staged, None, &|_| None).expect("it is a spec");
+        assert!(!format!("{desired:?}").contains("s3cret"), "{desired:?}");
+        assert!(desired.sensitive.contains(&Secret::new("s3cret-token")));
+        let tunnel = desired.cloudflare.expect("it has one");
+        assert_eq!(tunnel.token.expose(), "s3cret-token");
+        let object =
+            |namespace: &str, name: &str| ObjectName { namespace: namespace.into(), name: name.into() };
+        assert_eq!(tunnel.config_map, object("cloudflared", "cloudflared"));
+        assert_eq!(tunnel.deployment, object("a", "b.c"));
+    }
 }

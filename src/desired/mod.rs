@@ -7,6 +7,7 @@
 mod from_spec;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Desired {
     /// The registry of the spec.
     pub registry: Option<Registry>,
     pub kubernetes: Kubernetes,
+    /// How the world reaches the apps of the cluster that have a `hosts.external`.
+    pub cloudflare: Option<Cloudflare>,
     /// Where norn takes snapshots; absent, libpq's own variables say.
     pub postgres: Option<Secret>,
 }
@@ -71,6 +74,50 @@ pub struct Kubernetes {
     pub namespace: String,
 }
 
+/// A zone and a tunnel of Cloudflare.
+#[derive(Debug, Clone)]
+pub struct Cloudflare {
+    /// The zone that every `hosts.external` lies in.
+    pub zone: String,
+    /// The id of the tunnel.
+    pub tunnel: String,
+    /// In no state, plan or output.
+    pub token: Secret,
+    /// What configures the tunnel's own program, in its text `config.yaml`.
+    pub config_map: ObjectName,
+    /// The Deployment of that program.
+    pub deployment: ObjectName,
+}
+
+/// Where an object of a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectName {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// How the world reaches an app of a cluster: a name of a zone that leads through a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    pub zone: String,
+    pub host: String,
+    /// The id of the tunnel.
+    pub tunnel: String,
+    /// What configures the tunnel's own program.
+    pub config_map: ObjectName,
+    /// The Deployment of that program.
+    pub deployment: ObjectName,
+}
+
+/// Such as `shop.example.com through tunnel 5f0cb0fe-0d3f-4b0c-8f6c-0a4d6f9e1a77`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} through tunnel {}", self.host, self.tunnel)
+    }
+}
+
 /// An app that stays as it is, under its name or a former one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untouched {
@@ -94,6 +141,7 @@ pub enum Why {
 pub struct App {
     pub name: AppName,
     pub definition: Definition,
+    pub route: Option<Route>,
     pub source: Source,
     pub build: Build,
     /// Run in the new release before it goes live; safe to repeat.

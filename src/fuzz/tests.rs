@@ -188,6 +188,53 @@ fn state_import() {
 }
 
 #[test]
+fn tunnel() {
+    Target {
+        name: "tunnel",
+        body: super::tunnel,
+        more: &[],
+        words: &[
+            "\n",
+            "\r\n",
+            "\r",
+            "\t",
+            "- ",
+            "-\n",
+            "  ",
+            " # ",
+            "\"",
+            "'",
+            "|\n",
+            ">-\n",
+            "&a ",
+            "*a",
+            "<<: *a\n",
+            "{",
+            "}",
+            "[",
+            "]",
+            "? ",
+            "!!str ",
+            "---\n",
+            "...\n",
+            "\u{feff}",
+            "\u{2028}",
+            "\u{85}",
+            "\u{0}",
+            "ingress:\n",
+            "- hostname: shop.example.com\n",
+            "  service: http://web\n",
+            "- service: http_status:404\n",
+            "path: /x\n",
+            "hostname: \"*.example.com\"\n",
+            "# norn shop/prod web",
+            "# norn shop/dev web",
+        ],
+    }
+    .run();
+}
+
+#[test]
 fn libfuzzer_has_every_target() {
     let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).expect("it is there");
     let folders = fs::read_dir(root().join("fuzz/corpus")).expect("it is there");
@@ -195,7 +242,7 @@ fn libfuzzer_has_every_target() {
         .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["cron", "plan_file", "protocol", "spec", "state_import"]);
+    assert_eq!(names, ["cron", "plan_file", "protocol", "spec", "state_import", "tunnel"]);
     for name in names {
         let target = fs::read_to_string(root().join(format!("fuzz/fuzz_targets/{name}.rs")));
         assert!(target.expect("it is there").contains(&format!("norn::fuzz::{name}(input);")), "{name}");

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
-use crate::desired::{Command, Definition, EnvValue, Front, Ingress, Probe, Role, Runtime, Volume};
+use crate::desired::{Command, Definition, EnvValue, Front, Ingress, Probe, Role, Route, Runtime, Volume};
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +57,27 @@ pub fn definitions(
         Some(FieldDiff { field: name.clone(), difference })
     });
     differing.collect()
+}
+
+/// Compares how the world reaches an app, and is to.
+pub fn route(old: Option<&Route>, new: Option<&Route>) -> Option<FieldDiff> {
+    let long = |route: &Route| {
+        let Route { zone, config_map, deployment, .. } = route;
+        let (map, program) = (&config_map.name, &deployment.name);
+        let (there, here) = (&config_map.namespace, &deployment.namespace);
+        format!("{route}, zone {zone}, configmap {there}/{map}, deployment {here}/{program}")
+    };
+    let difference = match (old, new) {
+        (None, None) => return None,
+        (Some(old), Some(new)) if old == new => return None,
+        (Some(old), Some(new)) if old.to_string() == new.to_string() => {
+            Difference::Changed { from: long(old), to: long(new) }
+        }
+        (Some(old), Some(new)) => Difference::Changed { from: old.to_string(), to: new.to_string() },
+        (None, Some(new)) => Difference::Added(new.to_string()),
+        (Some(old), None) => Difference::Removed(old.to_string()),
+    };
+    Some(FieldDiff { field: "route".to_owned(), difference })
 }
 
 fn difference(old: Option<&Shown>, new: Option<&Shown>) -> Option<Difference> {

@@ -15,9 +15,11 @@ use crate::state::format;
 pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operation> {
     let app = context.app;
     let known = context.known.forge.as_ref();
-    let diff = context.diff();
+    let mut diff = context.diff();
     // A deploy that only writes down what serves puts nothing live.
     let deploy = deploy.filter(|deploy| deploy.puts_live().is_some());
+    let former = known.and_then(|known| known.route.as_ref());
+    let route = diff::route(former, app.route.as_ref());
     let mut reasons = Vec::new();
     match known {
         None => reasons.push(Reason::NewInSpec),
@@ -28,6 +30,9 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
             // What was never live is put live by its first deploy: there is nothing to update.
             if !diff.is_empty() && known.definition.is_some() {
                 reasons.push(Reason::DefinitionChanged);
+            }
+            if route.is_some() {
+                reasons.push(Reason::RouteChanged);
             }
             if known.protected != app.protected {
                 reasons.push(Reason::ProtectionChanged { now: app.protected });
@@ -50,8 +55,10 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         return None;
     }
     // The rest is only remembered.
-    let rolls =
-        |reason: &Reason| !matches!(reason, Reason::ProtectionChanged { .. } | Reason::LastFailed { .. });
+    let rolls = |reason: &Reason| {
+        let remembered = matches!(reason, Reason::ProtectionChanged { .. } | Reason::LastFailed { .. });
+        !remembered && *reason != Reason::RouteChanged
+    };
     let roll = match (&context.known.deploy, deploy) {
         (Some(release), None) if reasons.iter().any(rolls) => {
             let (release, definition) = (release.clone(), app.definition.clone());
@@ -71,13 +78,18 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
         (None, None, None) => Some(Skip::NothingLive),
         (None, None, Some(_)) => Some(Skip::NothingChanges),
     };
+    let failed = reasons.iter().any(|reason| matches!(reason, Reason::LastFailed { .. }));
+    let mut steps = steps(&app.definition, skip);
+    // What an attempt that failed made is found by its marks.
+    steps.extend(route_steps(app.route.is_some(), former.is_some() && (route.is_some() || failed)));
+    diff.extend(route);
     let interrupts = roll.as_ref().and_then(|_| interruption(context));
     Some(Operation {
         address: Address::forge(&app.name),
         action: if known.is_some() { Action::Update } else { Action::Forge },
         reasons,
         diff,
-        steps: steps(&app.definition, skip),
+        steps,
         waits: Vec::new(),
         risk: interrupts.map_or(Risk::Safe, Risk::Interrupts),
         blocked: context.moves().or_else(|| context.volumes_stay()).or_else(|| {
@@ -89,6 +101,7 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
             renamed_from: context.renamed_from.cloned(),
             runtime: app.definition.runtime,
             protected: app.protected,
+            route: app.route.clone(),
             live: context.known.forge.clone(),
             roll,
         })),
@@ -109,6 +122,20 @@ pub fn steps(definition: &Definition, skip: Option<Skip>) -> Vec<PlannedStep> {
         _ => true,
     };
     steps.iter().filter(needed).map(|step| PlannedStep { step: *step, skip }).collect()
+}
+
+/// What has the world reach an app, `made`, and what takes a former way from it, `removed`. These
+/// steps are never skipped: each looks at what is there.
+pub fn route_steps(made: bool, removed: bool) -> impl Iterator<Item = PlannedStep> {
+    let steps = [
+        (Step::PatchCloudflared, made),
+        (Step::CreateDnsRoute, made),
+        (Step::RemoveDnsRoute, removed),
+        (Step::UnpatchCloudflared, removed),
+        (Step::RestartCloudflared, made || removed),
+    ];
+    let steps = steps.into_iter().filter(|(_, needed)| *needed);
+    steps.map(|(step, _)| PlannedStep { step, skip: None })
 }
 
 /// Why clients notice when the app's definition is put live, if they do. Where nothing serves they

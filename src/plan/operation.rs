@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::FieldDiff;
 use super::drift::Found;
 use crate::address::Address;
-use crate::desired::{Build, Definition, Rollout, Runtime, Source};
+use crate::desired::{Build, Definition, Rollout, Route, Runtime, Source};
 use crate::spec::name::AppName;
 use crate::state::Digests;
 use crate::state::format::{DeployV1, ForgeV1};
@@ -61,6 +61,8 @@ pub enum Reason {
     Destroyed,
     RenamedFrom(AppName),
     DefinitionChanged,
+    /// Another name of the world leads to it, or none.
+    RouteChanged,
     ProtectionChanged {
         now: bool,
     },
@@ -159,6 +161,11 @@ pub enum Step {
     CreateVolumes,
     CreateService,
     CreateDeployment,
+    PatchCloudflared,
+    CreateDnsRoute,
+    RemoveDnsRoute,
+    UnpatchCloudflared,
+    RestartCloudflared,
     DeleteService,
     DeleteDeployment,
     Clone,
@@ -177,6 +184,11 @@ impl Step {
             Step::CreateVolumes => "create-volumes",
             Step::CreateService => "create-service",
             Step::CreateDeployment => "create-deployment",
+            Step::PatchCloudflared => "patch-cloudflared",
+            Step::CreateDnsRoute => "create-dns-route",
+            Step::RemoveDnsRoute => "remove-dns-route",
+            Step::UnpatchCloudflared => "unpatch-cloudflared",
+            Step::RestartCloudflared => "restart-cloudflared",
             Step::DeleteService => "delete-service",
             Step::DeleteDeployment => "delete-deployment",
             Step::Clone => "clone",
@@ -186,6 +198,30 @@ impl Step {
             Step::Migrate => "migrate",
             Step::Deploy => "deploy",
             Step::Cleanup => "cleanup",
+        }
+    }
+
+    /// Whether it is of the route, which does not depend on what is live.
+    pub fn is_of_route(self) -> bool {
+        match self {
+            Step::PatchCloudflared
+            | Step::CreateDnsRoute
+            | Step::RemoveDnsRoute
+            | Step::UnpatchCloudflared
+            | Step::RestartCloudflared => true,
+            Step::CreateSecret
+            | Step::CreateVolumes
+            | Step::CreateService
+            | Step::CreateDeployment
+            | Step::DeleteService
+            | Step::DeleteDeployment
+            | Step::Clone
+            | Step::Build
+            | Step::Test
+            | Step::Snapshot
+            | Step::Migrate
+            | Step::Deploy
+            | Step::Cleanup => false,
         }
     }
 }
@@ -241,6 +277,8 @@ pub struct ForgeWork {
     /// What is to run it.
     pub runtime: Runtime,
     pub protected: bool,
+    /// How the world is to reach it, by a tunnel.
+    pub route: Option<Route>,
     /// What is live now, which stays where nothing is rolled.
     pub live: Option<ForgeV1>,
     /// The running release and the definition to which it is rolled; absent where a deploy does it.
@@ -272,6 +310,8 @@ pub struct DeployWork {
     pub definition: Definition,
     pub rollout: Rollout,
     pub protected: bool,
+    /// How the world reaches it by then: its forge saw to that.
+    pub route: Option<Route>,
     /// A release that serves already: nothing is built, it is written down.
     pub record_only: Option<DeployV1>,
     /// What is live before.
@@ -300,6 +340,8 @@ pub struct TeardownWork {
     pub namespace: Option<String>,
     /// The folders of releases that others made while they had its name, and live on.
     pub spares: Vec<String>,
+    /// How the world reaches it.
+    pub route: Option<Box<Route>>,
     /// What is left, such as `snapshots`.
     pub keeps: Vec<String>,
 }

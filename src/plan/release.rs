@@ -84,6 +84,7 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             definition: app.definition.clone(),
             rollout: app.rollout,
             protected: app.protected,
+            route: app.route.clone(),
             record_only,
             former: context.known.former(),
             adopt: context.takes_over(),

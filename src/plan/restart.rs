@@ -33,6 +33,7 @@ pub fn plan(app: &AppName, rollout: Rollout, stored: &Snapshot, facts: &Facts) -
             renamed_from: None,
             runtime: definition.runtime,
             protected: live.protected,
+            route: live.route.clone(),
             live: Some(live),
             roll: Some(Roll { release, definition, rollout, restart: true, adopt: false }),
         })),

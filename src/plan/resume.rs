@@ -137,7 +137,8 @@ impl At<'_> {
         };
         match &mut rest.work {
             Work::Forge(work) => {
-                let ForgeWork { renamed_from, runtime: _, protected, live: stored, roll } = &mut **work;
+                let ForgeWork { renamed_from, runtime: _, protected, route: _, live: stored, roll } =
+                    &mut **work;
                 if renamed {
                     *renamed_from = None;
                 }
@@ -149,7 +150,8 @@ impl At<'_> {
                 };
                 if roll.take_if(|roll| rolled(roll)).is_some() {
                     rest.risk = Risk::Safe;
-                    rest.steps.iter_mut().for_each(|step| step.skip = Some(Skip::NothingChanges));
+                    let done = rest.steps.iter_mut().filter(|planned| !planned.step.is_of_route());
+                    done.for_each(|planned| planned.skip = Some(Skip::NothingChanges));
                 }
             }
             Work::Deploy(work) => {

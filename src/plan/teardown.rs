@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::known::Known;
 use super::{
     Action, Blocked, Facts, Operation, Options, PlannedStep, Reason, Risk, Running, Step, TeardownWork, Work,
-    volumes,
+    forge, volumes,
 };
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Runtime, Why};
@@ -56,6 +56,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     let keeps = ["snapshots", "logs"].map(str::to_owned);
     let keeps = keeps.into_iter().chain(volumes::kept(known.live())).collect();
     let runtime = known.runtime();
+    let route = known.forge.as_ref().and_then(|forge| forge.route.clone()).map(Box::new);
     let namespace = known.forge.as_ref().and_then(|forge| forge.namespace.as_ref());
     let steps: &[Step] = match runtime {
         Runtime::Process | Runtime::Docker => &[Step::DeleteDeployment],
@@ -66,7 +67,9 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
         action: Action::Teardown,
         reasons,
         diff: Vec::new(),
-        steps: steps.iter().map(|step| PlannedStep { step: *step, skip: None }).collect(),
+        steps: forge::route_steps(false, route.is_some())
+            .chain(steps.iter().map(|step| PlannedStep { step: *step, skip: None }))
+            .collect(),
         waits: Vec::new(),
         risk: Risk::Destroys,
         blocked: if protected { Some(Blocked::Protected) } else { elsewhere },
@@ -75,6 +78,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
             runtime,
             spares: spared(app, stored),
             namespace: namespace.map(|namespace| namespace.name.clone()),
+            route,
             release: known.deploy.map(|release| release.folder),
             keeps,
         }),

@@ -1,6 +1,7 @@
 //! The outside world, one module per system; the only code that changes it.
 
 pub mod child;
+pub mod cloudflare;
 pub mod docker;
 mod dockerignore;
 pub mod dump;

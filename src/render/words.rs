@@ -18,6 +18,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Destroyed => "you asked to destroy it".into(),
         Reason::RenamedFrom(name) => format!("renamed from {name}"),
         Reason::DefinitionChanged => "its definition changed".into(),
+        Reason::RouteChanged => "the way to it from outside changed".into(),
         Reason::ProtectionChanged { now: true } => "it becomes protected".into(),
         Reason::ProtectionChanged { now: false } => "it is protected no longer".into(),
         Reason::Moved { from, to } => format!("it is to run on {to}, not on {from}"),
@@ -64,6 +65,7 @@ pub fn reason_code(reason: &Reason) -> &'static str {
         Reason::Destroyed => "destroyed",
         Reason::RenamedFrom(_) => "renamed",
         Reason::DefinitionChanged => "definition",
+        Reason::RouteChanged => "route",
         Reason::ProtectionChanged { .. } => "protection",
         Reason::Moved { .. } => "moved",
         Reason::NoRelease => "no-release",
@@ -281,8 +283,13 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
             if skipped(Skip::NothingLive) {
                 all.push(("changes", "nothing that runs: no release is live yet".into()));
             }
+            let routed = operation.steps.iter().any(|planned| planned.step.is_of_route());
             if skipped(Skip::NothingChanges) {
-                all.push(("changes", "nothing that runs, only what norn remembers".into()));
+                let what = if routed { "the way to it from outside" } else { "what norn remembers" };
+                all.push(("changes", format!("nothing that runs, only {what}")));
+            }
+            if let (Action::Forge, Some(route)) = (operation.action, &work.route) {
+                all.push(("route", route.to_string()));
             }
             if operation.action == Action::Forge && work.protected {
                 all.push(("protected", "it cannot be removed until `protected: false` is applied".into()));
@@ -290,6 +297,9 @@ pub fn effects(operation: &Operation) -> Vec<(&'static str, String)> {
         }
         Work::Teardown(work) => {
             all.push(("deletes", "what runs of it, and its releases".to_owned()));
+            all.extend(
+                work.route.as_ref().map(|route| ("route", format!("{} leads to it no more", route.host))),
+            );
             all.push(("keeps", format!("its {}", kept(work))));
         }
     }

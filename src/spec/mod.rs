@@ -16,6 +16,7 @@ mod merge;
 pub mod model;
 pub mod name;
 pub mod pending;
+mod platform;
 pub mod problem;
 pub mod reference;
 mod schedule;

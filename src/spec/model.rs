@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use platform::{DockerEngine, Kubernetes, PostgresServer, Registry, StateLocation};
+pub use platform::{Cloudflare, DockerEngine, Kubernetes, PostgresServer, Registry, StateLocation};
 pub use services::{EventsService, KvService, PostgresService, Services, StorageService};
 
 use super::name::{AppName, ProjectName, StageName};
@@ -41,6 +41,8 @@ pub struct Project {
     pub registry: Option<Registry>,
     /// The cluster of the runtime kubernetes.
     pub kubernetes: Option<Kubernetes>,
+    /// The tunnel to the apps of the cluster that have a `hosts.external`.
+    pub cloudflare: Option<Cloudflare>,
     /// The PostgreSQL server of `services.postgres`, for norn's own snapshots.
     pub postgres: Option<PostgresServer>,
     /// Merged under every app, included ones too.

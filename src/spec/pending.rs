@@ -61,8 +61,8 @@ pub fn warnings(staged: &Staged, told: &dyn Fn(Span) -> bool) -> Option<Problem>
             continue;
         }
         for field in FIELDS {
-            let published =
-                project.kubernetes.as_ref().is_some_and(|cluster| cluster.ingress_class.is_some());
+            let ingress = project.kubernetes.as_ref().and_then(|cluster| cluster.ingress_class.as_ref());
+            let published = ingress.is_some() || project.cloudflare.is_some();
             let there = runtime(app, project) == Runtime::Kubernetes;
             if *field == "hosts.external" && there && published {
                 continue;

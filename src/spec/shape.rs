@@ -452,7 +452,8 @@ fn stand_in(schema: &Value, text: &str) -> Option<Value> {
             if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
                 return choices.first().cloned();
             }
-            let examples = [text, "x", "1", "/", "@daily", "UTC", "::1"];
+            let examples =
+                [text, "x", "1", "/", "@daily", "UTC", "::1", "x/x", "00000000-0000-0000-0000-000000000000"];
             let fits = examples.into_iter().find(|example| value::check(format, example).is_ok());
             fits.map(|example| Value::String(example.to_owned()))
         }

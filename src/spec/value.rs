@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::platform::{read_image_name, read_object_name, read_tunnel};
 use super::schedule::{read_cron, read_zone};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -156,6 +157,14 @@ text! {
     Label, "label", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", (), read_label
 }
 text! {
+    /// An object of a Kubernetes cluster: its namespace and its name.
+    ObjectName, "object-name", r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", (String, String), read_object_name
+}
+text! {
+    /// The id of a tunnel of Cloudflare: a UUID.
+    TunnelId, "tunnel-id", r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", (), read_tunnel
+}
+text! {
     /// Where a repository is, as `git clone` takes it: a path, `host:path`, or a file, ssh, http or https URL.
     RepoUrl, "repo-url", r"^[^-\s]\S*$", (), read_repo_url
 }
@@ -173,6 +182,8 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
     match format {
         "duration" => read_duration(text).map(drop),
         "memory" => read_memory(text).map(drop),
+        "cpu" => read_cpu(text).map(drop),
+        "image-name" => read_image_name(text),
         "cron" => read_cron(text),
         "timezone" => read_zone(text),
         "env-name" => read_env_name(text),
@@ -182,6 +193,8 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
         "host-name" => read_host(text),
         "database-name" => read_database(text),
         "label" => read_label(text),
+        "object-name" => read_object_name(text).map(drop),
+        "tunnel-id" => read_tunnel(text),
         "repo-url" => read_repo_url(text),
         "ref-name" => read_ref(text),
         "glob" => read_glob(text),
@@ -251,38 +264,6 @@ fn read_memory(text: &str) -> Result<u64, Complaint> {
         _ => return Err(bad()),
     };
     number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(bad)
-}
-
-fn read_image_name(text: &str) -> Result<(), Complaint> {
-    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
-    let part = |part: &str| {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
-        part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain)
-    };
-    let host = |host: &str| host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, tag),
-        _ => (name, "latest"),
-    };
-    let mut parts: Vec<&str> = path.split('/').collect();
-    if parts.len() > 1 && (parts[0].contains(['.', ':']) || parts[0] == "localhost") && host(parts[0]) {
-        parts.remove(0);
-    }
-    let tag_is_one = !tag.is_empty()
-        && tag.len() <= 128
-        && !tag.starts_with(['.', '-'])
-        && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    let hex = |text: &str| {
-        text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
-    };
-    let digest_is_one = digest.is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(hex));
-    if name.len() <= 255 && parts.iter().all(|text| part(text)) && tag_is_one && digest_is_one {
-        return Ok(());
-    }
-    Err(Complaint::new(
-        format!("`{text}` is no name of an image"),
-        "write it as `docker pull` takes it, such as ghcr.io/acme/api:1.8.2",
-    ))
 }
 
 fn read_cpu(text: &str) -> Result<u64, Complaint> {
@@ -365,7 +346,7 @@ fn read_absolute_path(text: &str) -> Result<(), Complaint> {
     Err(Complaint::new(format!("`{text}` is no whole path"), help))
 }
 
-fn read_host(text: &str) -> Result<(), Complaint> {
+pub(super) fn read_host(text: &str) -> Result<(), Complaint> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -395,7 +376,7 @@ fn read_database(text: &str) -> Result<(), Complaint> {
     ))
 }
 
-fn read_label(text: &str) -> Result<(), Complaint> {
+pub(super) fn read_label(text: &str) -> Result<(), Complaint> {
     text.parse::<super::name::AppName>().map(drop).map_err(|error| {
         let mended: String = text
             .chars()

@@ -42,6 +42,7 @@ const KEYS: &[(&str, Words)] = &[
     ("volume", VOLUME),
     ("migrations", MIGRATIONS),
     ("front", FRONT),
+    ("cloudflare", CLOUDFLARE),
 ];
 
 const AN_APP_IS_A_KEY: &str = "every app is a key under `apps`, such as `apps: {web: {role: webserver}}`";
@@ -386,6 +387,14 @@ const FRONT: Words = &[
     ("port", "it is the app's own `port`"),
 ];
 
+const CLOUDFLARE: Words = &[
+    ("apikey", "it is called `token` here"),
+    ("apitoken", "it is called `token` here"),
+    ("domain", "it is called `zone` here"),
+    ("tunnelid", "it is called `tunnel` here"),
+    ("zoneid", "norn looks it up by the zone's name: write `zone: example.com`"),
+];
+
 /// A field, a value of it, and what other tools call that.
 const VALUES: &[(&str, &str, &[&str])] = &[
     (
@@ -421,6 +430,7 @@ const EXAMPLES: Words = &[
     ("artifacts", "artifacts: {retain: 5}"),
     ("build", "build: {command: make}"),
     ("cache", "cache: [target]"),
+    ("cloudflare", "cloudflare: {zone: example.com, tunnel: TUNNEL_ID, token: \"${CLOUDFLARE_API_TOKEN}\"}"),
     ("command", "command: ./server"),
     ("concurrency", "concurrency: 4"),
     ("database", "database: shop"),

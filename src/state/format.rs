@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::record::Record;
-use crate::desired::{Build, Definition, EnvValue, Source};
+use crate::desired::{Build, Definition, EnvValue, Route, Source};
 use crate::scrub::visible;
 use crate::secret::Secret;
 
@@ -31,6 +31,9 @@ pub struct ForgeV1 {
     /// Where it is instead, on Kubernetes; known before anything is live there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
+    /// How the world reaches it by a tunnel, or would before this is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
 }
 
 /// A namespace of a cluster.

@@ -88,6 +88,7 @@ fn a_saved_plan_holds_no_value() {
             "version: 1
 project: shop
 postgres: {{url: \"postgres://norn:${{SERVER}}@127.0.0.1:1/postgres\"}}
+cloudflare: {{zone: example.com, tunnel: 6ff42ae2-765d-4adf-8112-31c55c1551ef, token: \"${{TUNNEL}}\"}}
 stages: {{prod: {{secrets: [STAGE]}}}}
 apps:
   web:
@@ -101,7 +102,7 @@ apps:
 "
         ),
     );
-    let values = ["SERVER", "STAGE", "LOGIN", "REFERENCE", "OTHER", "KEY", "MAYBE"]
+    let values = ["SERVER", "STAGE", "LOGIN", "TUNNEL", "REFERENCE", "OTHER", "KEY", "MAYBE"]
         .map(|name| (name, format!("geheim-{}-4711", name.to_lowercase())));
     let norn = |line: &str| values.iter().fold(sandbox.norn(line), |run, (name, value)| run.env(name, value));
     let mut said =
@@ -114,7 +115,7 @@ apps:
     for (name, value) in &values {
         let other = norn("apply ../plan.norn").env(name, "another-value-0815").run();
         // What opens a source or a server may change: a token of CI is another one in each job.
-        let may_change = ["SERVER", "STAGE", "LOGIN"].contains(name);
+        let may_change = ["SERVER", "STAGE", "LOGIN", "TUNNEL"].contains(name);
         assert_eq!(other.code, Some(if may_change { 1 } else { 5 }), "{name}: {}", other.all());
         said += &other.all();
         assert!(!said.contains(value.as_str()), "{name} was printed:\n{said}");

@@ -216,7 +216,7 @@ fn a_full_disk_loses_nothing() {
     let small = sandbox.path("../small");
     fs::create_dir(&small).expect("the folder is made");
     let mounted =
-        sandbox.program("mount").args(["-t", "tmpfs", "-o", "size=160m", "norn-test"]).arg(&small).run();
+        sandbox.program("mount").args(["-t", "tmpfs", "-o", "size=240m", "norn-test"]).arg(&small).run();
     if mounted.code != Some(0) {
         return crate::support::skipped("a full disk", "no file system can be mounted here");
     }

@@ -1,6 +1,8 @@
 //! What the container engines that norn works on do in tests. A test whose engine cannot be here
 //! prints SKIPPED and why.
 
+#[path = "../support/cloudflare.rs"]
+mod cloudflare;
 #[path = "../support/cluster/mod.rs"]
 mod cluster;
 mod clustered;
@@ -19,6 +21,7 @@ mod registry;
 mod sandbox;
 #[path = "../support/mod.rs"]
 mod shared;
+mod tunnel;
 #[path = "../support/world.rs"]
 mod world;
 mod worlds;

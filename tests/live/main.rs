@@ -4,6 +4,9 @@ mod apply;
 #[path = "../support/chance.rs"]
 mod chance;
 mod child;
+mod cloudflare;
+#[path = "../support/cloudflare.rs"]
+mod cloudflare_account;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod git_server;

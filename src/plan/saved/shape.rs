@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
-use crate::desired::{Build, Definition, Rollout, Runtime, Source, Why};
+use crate::desired::{Build, Definition, Rollout, Route, Runtime, Source, Why};
 use crate::plan::{
     Action, Blocked, DeployWork, Drift, FieldDiff, ForgeWork, Former, Operation, Plan, PlannedStep, Reason,
     Risk, Roll, TeardownWork, Wait, Work,
@@ -66,6 +66,8 @@ pub struct ForgeWorkV1 {
     #[serde(default, skip_serializing_if = "Runtime::is_process")]
     pub runtime: Runtime,
     pub protected: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
     pub live: Option<ForgeV1>,
     pub roll: Option<RollV1>,
 }
@@ -94,6 +96,8 @@ pub struct DeployWorkV1 {
     pub definition: Definition,
     pub rollout: Rollout,
     pub protected: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
     pub record_only: Option<DeployV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Former>,
@@ -111,6 +115,8 @@ pub struct TeardownWorkV1 {
     pub namespace: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Box<Route>>,
     pub keeps: Vec<String>,
 }
 
@@ -151,10 +157,10 @@ macro_rules! same_fields {
 
 same_fields! { RollV1, Roll { release, definition, rollout, restart, adopt } }
 same_fields! { DeployWorkV1, DeployWork {
-    source, commit, tag, build, migrate, snapshot, definition, rollout, protected, record_only,
-    former, adopt
+    source, commit, tag, build, migrate, snapshot, definition, rollout, protected, route,
+    record_only, former, adopt
 } }
-same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, spares, keeps } }
+same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, spares, route, keeps } }
 
 impl From<Operation> for OperationV1 {
     fn from(operation: Operation) -> Self {
@@ -162,9 +168,9 @@ impl From<Operation> for OperationV1 {
             operation;
         let work = match work {
             Work::Forge(work) => {
-                let ForgeWork { renamed_from, runtime, protected, live, roll } = *work;
+                let ForgeWork { renamed_from, runtime, protected, route, live, roll } = *work;
                 let roll = roll.map(RollV1::from);
-                WorkV1::Forge(Box::new(ForgeWorkV1 { renamed_from, runtime, protected, live, roll }))
+                WorkV1::Forge(Box::new(ForgeWorkV1 { renamed_from, runtime, protected, route, live, roll }))
             }
             Work::Deploy(work) => WorkV1::Deploy(Box::new((*work).into())),
             Work::Teardown(work) => WorkV1::Teardown(work.into()),
@@ -179,9 +185,9 @@ impl From<OperationV1> for Operation {
             operation;
         let work = match work {
             WorkV1::Forge(work) => {
-                let ForgeWorkV1 { renamed_from, runtime, protected, live, roll } = *work;
+                let ForgeWorkV1 { renamed_from, runtime, protected, route, live, roll } = *work;
                 let roll = roll.map(Roll::from);
-                Work::Forge(Box::new(ForgeWork { renamed_from, runtime, protected, live, roll }))
+                Work::Forge(Box::new(ForgeWork { renamed_from, runtime, protected, route, live, roll }))
             }
             WorkV1::Deploy(work) => Work::Deploy(Box::new((*work).into())),
             WorkV1::Teardown(work) => Work::Teardown(work.into()),

@@ -166,6 +166,37 @@ fn a_release_that_a_dead_run_brought_live_is_only_written_down() {
 }
 
 #[test]
+fn the_way_to_an_app_is_made_though_a_dead_run_rolled_it() {
+    let text = |host: &str, replicas: u32| {
+        let tunnel = "5f0cb0fe-0d3f-4b0c-8f6c-0a4d6f9e1a77";
+        let spec = format!(
+            "version: 1\nproject: shop\nruntime: kubernetes\nregistry: {{url: registry.example.com/shop}}\ncloudflare: {{zone: example.com, tunnel: {tunnel}, token: \"${{TOKEN}}\"}}\napps:\n  web: {{role: webserver, path: ./web, port: 8080, replicas: {replicas}, hosts: {{external: {host}}}}}\n"
+        );
+        let env = BTreeMap::from([("TOKEN".to_owned(), "t0ken".to_owned())]);
+        read(&BTreeMap::from([("infraspec.yaml".to_owned(), spec)]), None, &env).expect("it is a spec")
+    };
+    let mut world = World::default();
+    world.apply(&text("one.example.com", 1), "");
+    let former = world.snapshot.resources.clone();
+    let mut file = File::new(&world, text("two.example.com", 2), "");
+    let forge = file.operation("forge/web");
+    world.walk(std::slice::from_ref(&forge), &file.desired);
+    // It rolled, and died before the new name led there.
+    let address = Address::forge(&name("web"));
+    let mut rolled: ForgeV1 = world.snapshot.resources[&address].read().expect("it is a record");
+    rolled.route = former[&address].read::<ForgeV1>().expect("it is a record").route;
+    world.snapshot.resources.insert(address.clone(), format::record(&rolled, false));
+    file.note(&world, &address, "dead");
+    let rest = file.resume(&world).expect("nothing moved").rest.operations;
+    let Work::Forge(work) = &rest[0].work else { panic!("it is a forge: {rest:?}") };
+    assert_eq!(work.roll, None);
+    assert_eq!(work.live.as_ref().and_then(|live| live.route.clone()), rolled.route);
+    let due: Vec<&str> = rest[0].steps.iter().filter(|s| s.skip.is_none()).map(|s| s.step.as_str()).collect();
+    let wanted = ["patch-cloudflared", "create-dns-route", "remove-dns-route", "unpatch-cloudflared"];
+    assert_eq!(due, [&wanted[..], &["restart-cloudflared"]].concat());
+}
+
+#[test]
 fn a_definition_that_a_dead_run_brought_live_is_not_rolled_again() {
     let mut world = World::default();
     world.apply(&desired(&app("web", "")), "");

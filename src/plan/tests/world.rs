@@ -57,6 +57,7 @@ impl World {
                             protected: work.protected,
                             host: None,
                             namespace: namespace(work.runtime, desired),
+                            route: work.route.clone(),
                         },
                     };
                     self.put(Address::forge(app), format::record(&body, work.protected));
@@ -113,7 +114,8 @@ impl World {
         let values = format::fingerprints(definition, desired.values.of(app), key);
         let namespace = namespace(definition.runtime, desired);
         let definition = Some(definition.clone());
-        (ForgeV1 { version: 1, definition, values, protected, host: None, namespace }, release)
+        let route = desired.apps.get(app).and_then(|app| app.route.clone());
+        (ForgeV1 { version: 1, definition, values, protected, host: None, namespace, route }, release)
     }
 
     fn put(&mut self, address: Address, record: Record) {
@@ -230,6 +232,7 @@ impl World {
                         protected: false,
                         host: None,
                         namespace: None,
+                        route: None,
                     };
                     self.put(Address::forge(app), format::record(&body, false));
                 }

@@ -122,7 +122,15 @@ impl Cluster {
     /// # Errors
     /// What every call can meet.
     pub async fn restart(&self, name: &str, now: Timestamp) -> Result<(), ClusterError> {
-        let annotations = json!({"norn/restartedAt": now.to_string()});
+        self.annotate_pods(name, "norn/restartedAt", &now.to_string()).await
+    }
+
+    /// Gives the pods of a Deployment an annotation, by which they are made anew.
+    ///
+    /// # Errors
+    /// What every call can meet.
+    pub async fn annotate_pods(&self, name: &str, key: &str, value: &str) -> Result<(), ClusterError> {
+        let annotations = json!({key: value});
         let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
         let params = PatchParams { field_manager: Some(RESTARTER.to_owned()), ..PatchParams::default() };
         let deployments = self.of(Kind::Deployment);

@@ -3,7 +3,8 @@
 //! Here: the cluster as the others use it. Elsewhere: the way in (`connect`), what its refusals mean
 //! (`refusal`), what objects an app is (`objects`, `kinds`), putting and removing them (`apply`), how
 //! those that are there differ (`drift`), what serves (`seen`), what served before (`history`), waiting
-//! until an app runs (`rollout`) and why it does not (`reasons`), what pods write (`logs`).
+//! until an app runs (`rollout`) and why it does not (`reasons`), what pods write (`logs`), texts in
+//! ConfigMaps of others (`text`).
 //! Invariants: what is changed carries this project's and this stage's labels, or was adopted on
 //! purpose; every call ends in time, but for a log that is followed.
 
@@ -18,6 +19,7 @@ pub mod reasons;
 mod refusal;
 pub mod rollout;
 pub mod seen;
+pub mod text;
 
 use std::time::Duration;
 

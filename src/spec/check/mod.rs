@@ -1,10 +1,12 @@
 //! Rules between the fields of a document.
 //!
 //! Here: what is wrong although every value alone is right: of one app (`app`), of its paths
-//! (`paths`) and volumes (`volumes`), between apps (`relations`), of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
+//! (`paths`) and volumes (`volumes`), between apps (`relations`), of their names in the world (`hosts`),
+//! of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
 //! between apps (`cycle`).
 
 mod app;
+mod hosts;
 mod paths;
 mod relations;
 mod state;
@@ -41,6 +43,7 @@ pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
         checks.unused(name, app);
     }
     checks.ports();
+    checks.hosts();
     checks.relations();
     checks.problems
 }

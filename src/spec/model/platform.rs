@@ -1,9 +1,9 @@
-//! What a project stands on: where its state is, engines, registries, clusters, servers.
+//! What a project stands on: where its state is, engines, registries, clusters, tunnels, servers.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::spec::value::Label;
+use crate::spec::value::{HostName, Label, ObjectName, TunnelId};
 
 /// Where norn keeps what it knows: a server, or a file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -53,6 +53,23 @@ pub struct Kubernetes {
     pub ingress_class: Option<Label>,
     /// The class of volumes. Default: the cluster's own.
     pub storage_class: Option<Label>,
+}
+
+/// A zone and a tunnel of Cloudflare, by which the world reaches the apps of a cluster.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cloudflare {
+    /// The zone that every `hosts.external` lies in, such as `example.com`.
+    pub zone: HostName,
+    /// The id of the tunnel, as `cloudflared tunnel list` shows it.
+    pub tunnel: TunnelId,
+    /// A token with the permissions Zone Read and DNS Edit; best a reference such as `${CLOUDFLARE_API_TOKEN}`.
+    #[schemars(length(min = 1))]
+    pub token: String,
+    /// The ConfigMap whose `config.yaml` cloudflared reads. Default: cloudflared/cloudflared.
+    pub config_map: Option<ObjectName>,
+    /// The Deployment of cloudflared. Default: cloudflared/cloudflared.
+    pub deployment: Option<ObjectName>,
 }
 
 /// A PostgreSQL server.
