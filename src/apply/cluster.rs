@@ -179,7 +179,7 @@ impl<'a> Pods<'a> {
     /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
     async fn put(&self, object: &Object) -> Result<Change, StepError> {
         let scope = &self.step.run.world.scope;
-        let how = How { adopt: self.live.adopt, ..How::default() };
+        let how = How { adopt: self.live.adopt, force: self.live.force, ..How::default() };
         match self.cluster.apply(scope, object, how).await {
             Err(ClusterError::Immutable { field, .. })
                 if object.address.kind != Kind::PersistentVolumeClaim =>
@@ -202,28 +202,27 @@ impl<'a> Pods<'a> {
     /// Has what served before serve again, and tells why the new version did not.
     async fn put_back(&self, why: &WaitError) -> StepError {
         let (cluster, name) = (self.cluster, self.live.app.as_str());
-        let put_back = match self.live.former {
-            Some(Former { tag, definition, replicas }) => {
-                cluster.go_back(name, Version { release: tag, definition, replicas: *replicas }).await
+        let former = self.live.former.map(|Former { tag, definition, replicas }| Version {
+            release: tag,
+            definition,
+            replicas: *replicas,
+        });
+        let said = match cluster.go_back(name, former).await {
+            Ok(Some(release)) if self.whole_again().await => format!("{release} serves as before"),
+            Ok(Some(release)) => format!("{release} was put back and is NOT healthy"),
+            Ok(None) if former.is_some() => {
+                "the cluster does not have the version before it any more".to_owned()
             }
             // What was taken over was somebody's.
-            None if self.live.adopt => Ok(false),
-            None => cluster
-                .delete(&self.step.run.world.scope, &deployment(self.live.app), GONE)
-                .await
-                .map(|()| true),
-        };
-        let whole = match (&put_back, self.live.former) {
-            (Ok(true), Some(_)) => self.whole_again().await,
-            _ => false,
-        };
-        let said = match (put_back, self.live.former) {
-            (Ok(true), None) => "it was the first, so its pods were removed again".to_owned(),
-            (Ok(true), Some(former)) if whole => format!("{} serves as before", former.tag),
-            (Ok(true), Some(former)) => format!("{} was put back and is NOT healthy", former.tag),
-            (Ok(false), None) => "what was taken over is left as it is now".to_owned(),
-            (Ok(false), Some(_)) => "the cluster does not have the version before it any more".to_owned(),
-            (Err(error), _) => format!("the version before it could not be put back: {error}"),
+            Ok(None) if self.live.adopt => "what was taken over is left as it is now".to_owned(),
+            Ok(None) => {
+                let scope = &self.step.run.world.scope;
+                match cluster.delete(scope, &deployment(self.live.app), GONE).await {
+                    Ok(()) => "it was the first, so its pods were removed again".to_owned(),
+                    Err(error) => format!("it was the first, and its pods could not be removed: {error}"),
+                }
+            }
+            Err(error) => format!("the version before it could not be put back: {error}"),
         };
         let text = self.step.run.world.scrub.text(&format!("{why}\n{said}")).into_owned();
         failed(&text, &format!("mend the app and apply again; `norn logs {name}` shows what it writes"))
@@ -282,7 +281,7 @@ impl<'a> Pods<'a> {
             self.log(&lines.unwrap_or_default().into_iter().map(|line| line.text).collect::<Vec<_>>())?;
         match done {
             Ok(_) => Ok(Done { output, ..Done::default() }),
-            Err(WaitError::Cluster(error)) => Err(StepError { output, ..error.into() }),
+            Err(WaitError::Cluster(error)) => Err(StepError { output, ..StepError::from(error).open() }),
             Err(WaitError::Cancelled) => {
                 if !run.control.lost() {
                     self.cluster.delete(scope, &object.address, GONE).await?;

@@ -364,6 +364,7 @@ impl<'a> Deploying<'a> {
             rollout: self.work.rollout,
             former: self.work.former.as_ref(),
             adopt: self.work.adopt,
+            force: self.work.force,
         }
     }
 

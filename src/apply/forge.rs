@@ -119,9 +119,9 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
         let replicas = live.definition.as_ref()?.replicas;
         Some(Former { tag: roll.release.tag.clone(), definition: live.definition_digest(), replicas })
     });
-    let Roll { release, definition, rollout, restart, adopt } = roll;
-    let (rollout, former, adopt) = (*rollout, former.as_ref(), *adopt);
-    let live = LiveRoll { app, forge, release, definition, rollout, former, adopt };
+    let Roll { release, definition, rollout, restart, adopt, force } = roll;
+    let (rollout, former, adopt, force) = (*rollout, former.as_ref(), *adopt, *force);
+    let live = LiveRoll { app, forge, release, definition, rollout, former, adopt, force };
     let mut done = if definition.runtime.is_kubernetes() {
         let pods = Pods::new(&live, &step).await?;
         match part {
@@ -161,7 +161,10 @@ fn remembered(
         values: live.map(|forge| forge.values.clone()).unwrap_or_default(),
         protected: work.protected,
         host: live.and_then(|forge| forge.host.clone()),
-        namespace: work.runtime.is_kubernetes().then(|| run.world.namespace()),
+        // Where it is said to be it stays: what is remembered moves nothing.
+        namespace: live
+            .and_then(|forge| forge.namespace.clone())
+            .or_else(|| work.runtime.is_kubernetes().then(|| run.world.namespace())),
         route,
     };
     let record = format::record(&body, work.protected);
@@ -259,8 +262,9 @@ pub struct LiveRoll<'a> {
     pub rollout: Rollout,
     /// What is live before.
     pub former: Option<&'a Former>,
-    /// Whether objects and fields of others are taken over, in a cluster.
+    /// Whether objects of others are taken over, in a cluster, and fields that they have set.
     pub adopt: bool,
+    pub force: bool,
 }
 
 impl LiveRoll<'_> {

@@ -85,8 +85,11 @@ pub async fn look(
         for (app, namespace) in apps {
             let address = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
             let other = namespace.filter(|namespace| !lost.contains(&namespace.server)).filter(|namespace| {
-                // Where either is not known, the labels tell.
-                namespace.id.as_ref().zip(cluster.id.as_ref()).is_some_and(|(then, now)| then != now)
+                // Who may not look at the namespace knows the cluster by its URL.
+                match (&namespace.id, &cluster.id) {
+                    (Some(then), Some(now)) => then != now,
+                    _ => namespace.server != cluster.server,
+                }
             });
             let here =
                 || found.remove(&address).map_or(Seen::Nothing, |object| Seen::Serving(serving(&object)));

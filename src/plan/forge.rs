@@ -37,6 +37,12 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
             if known.protected != app.protected {
                 reasons.push(Reason::ProtectionChanged { now: app.protected });
             }
+            // Before anything of it is there: what a dead run made is never lost from sight.
+            let unseen = app.definition.runtime.is_kubernetes() && known.namespace.is_none();
+            if unseen && context.moves().is_none() {
+                let to = Runtime::Kubernetes.as_str().to_owned();
+                reasons.push(Reason::Moved { from: Runtime::Process.as_str().to_owned(), to });
+            }
             if let (Some(Blocked::Moves { from, to }), true) = (context.moves(), reasons.is_empty()) {
                 reasons.push(Reason::Moved { from, to });
             }
@@ -67,7 +73,8 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
                 definition,
                 rollout: app.rollout,
                 restart: false,
-                adopt: context.takes_over(),
+                adopt: context.adopts(),
+                force: context.forces(),
             })
         }
         _ => None,
@@ -169,9 +176,12 @@ impl Context<'_> {
         self.base.options.adopt.contains(&self.app.name)
     }
 
-    /// Whether what others have set is set again: that, or a plan that shows it and repairs it.
-    pub fn takes_over(&self) -> bool {
-        self.adopts() || matches!(self.found, Some(Found::Fields { .. }))
+    /// Whether what others have set is set again: the plan shows it, and that it repairs it.
+    pub fn forces(&self) -> bool {
+        let changed = |found: &Found| {
+            matches!(found, Found::Fields { .. } | Found::OtherRelease { .. } | Found::OtherDefinition)
+        };
+        self.adopts() || self.found.as_ref().is_some_and(changed)
     }
 
     /// What differs between the live definition and the wanted one.

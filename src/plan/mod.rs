@@ -75,7 +75,7 @@ pub struct Options {
 pub fn plan(desired: &Desired, stored: &Snapshot, facts: &Facts, options: &Options) -> Plan {
     if let Some(app) = &options.restart {
         let rollout = desired.apps.get(app).map(|app| app.rollout).unwrap_or_default();
-        return restart::plan(app, rollout, stored, facts);
+        return restart::plan(app, rollout, &desired.kubernetes.namespace, stored, facts);
     }
     let mut plan = Plan::default();
     let renames = known::renames(desired, stored);

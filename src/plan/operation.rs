@@ -293,8 +293,10 @@ pub struct Roll {
     pub rollout: Rollout,
     /// Whether what runs is started again where nothing of it changes.
     pub restart: bool,
-    /// Whether objects and fields of others are taken over.
+    /// Whether objects of others are taken over.
     pub adopt: bool,
+    /// Whether fields that others have set are set again.
+    pub force: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -316,8 +318,10 @@ pub struct DeployWork {
     pub record_only: Option<DeployV1>,
     /// What is live before.
     pub former: Option<Former>,
-    /// Whether objects and fields of others are taken over.
+    /// Whether objects of others are taken over.
     pub adopt: bool,
+    /// Whether fields that others have set are set again.
+    pub force: bool,
 }
 
 /// A live release and its definition, which a change that fails goes back to.

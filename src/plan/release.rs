@@ -87,7 +87,8 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             route: app.route.clone(),
             record_only,
             former: context.known.former(),
-            adopt: context.takes_over(),
+            adopt: context.adopts(),
+            force: context.forces(),
         })),
     })
 }

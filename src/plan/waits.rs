@@ -106,7 +106,8 @@ impl Graph {
             for other in dependents.get(&name).into_iter().flatten().filter(|other| **other != name) {
                 let Some((of, until)) = self.nodes[other].turns.clone() else { continue };
                 if self.join(&name, other) {
-                    operation.waits.push(Wait { step: Step::DeleteDeployment, of, until: Some(until) });
+                    let step = operation.steps.first().map_or(Step::DeleteDeployment, |planned| planned.step);
+                    operation.waits.push(Wait { step, of, until: Some(until) });
                 }
             }
         }

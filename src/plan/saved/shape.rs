@@ -82,6 +82,8 @@ pub struct RollV1 {
     pub restart: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopt: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +105,8 @@ pub struct DeployWorkV1 {
     pub former: Option<Former>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopt: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,10 +159,10 @@ macro_rules! same_fields {
     };
 }
 
-same_fields! { RollV1, Roll { release, definition, rollout, restart, adopt } }
+same_fields! { RollV1, Roll { release, definition, rollout, restart, adopt, force } }
 same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, route,
-    record_only, former, adopt
+    record_only, former, adopt, force
 } }
 same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, spares, route, keeps } }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::kinds::{Address, Kind, Object};
-use super::objects::{joined, scope_labels};
+use super::objects::{APP, joined, scope_labels};
 use super::refusal::MANAGER;
 use super::{Cluster, ClusterError};
 use crate::state::Scope;
@@ -30,6 +30,8 @@ pub struct How {
     pub dry_run: bool,
     /// Objects of others become this project's and stage's, fields of other managers too.
     pub adopt: bool,
+    /// Fields of other managers become norn's, of its own objects only.
+    pub force: bool,
 }
 
 /// What became of an object.
@@ -108,6 +110,7 @@ impl Cluster {
         let before = self.look(address).await?;
         if let Some(before) = before.as_ref().filter(|_| !how.adopt) {
             self.own(scope, address, before)?;
+            of_one_app(self, object, before)?;
         }
         let put = |force: bool| async move {
             let params = PatchParams {
@@ -120,7 +123,7 @@ impl Cluster {
             let patch = Patch::Apply(body);
             self.answer(&format!("apply {address}"), call.patch(&address.name, &params, &patch)).await
         };
-        let after = match put(how.adopt).await {
+        let after = match put(how.adopt || how.force).await {
             // What norn itself set before it applied on the server.
             Err(ClusterError::Conflict { claims, .. })
                 if claims.iter().all(|(manager, _)| manager == MANAGER) =>
@@ -198,6 +201,19 @@ impl Cluster {
             namespace: self.namespace.clone(),
             whose: whose(labels),
         })
+    }
+}
+
+/// That an object is not another app's, whose name and volume make the same name.
+fn of_one_app(cluster: &Cluster, object: &Object, found: &Value) -> Result<(), ClusterError> {
+    let app = |object: &Value| object["metadata"]["labels"][APP].as_str().map(str::to_owned);
+    match (app(found), app(&object.body)) {
+        (Some(theirs), Some(own)) if theirs != own => Err(ClusterError::Foreign {
+            object: object.address.clone(),
+            namespace: cluster.namespace.clone(),
+            whose: format!("it is of app {theirs}"),
+        }),
+        _ => Ok(()),
     }
 }
 

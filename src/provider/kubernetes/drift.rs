@@ -50,6 +50,7 @@ fn compare(path: &str, wanted: &Value, found: Option<&Value>, differences: &mut 
         (wanted, Some(found)) if wanted == found => {}
         // The server leaves out what is empty.
         (Value::Array(items), None) if items.is_empty() => {}
+        (Value::String(text), None) if text.is_empty() => {}
         (wanted, found) => differences.push(Difference {
             field: path.to_owned(),
             wanted: Some(wanted.clone()),

@@ -1,9 +1,12 @@
 //! What a Deployment ran before, which its ReplicaSets know: going back to it, and what only it needs.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::api::{ListParams, PostParams};
+use serde_json::Value;
 
 use super::kinds::{Address, Kind};
 use super::objects::{DEFINITION, RELEASE, joined};
@@ -12,6 +15,12 @@ use super::{Cluster, ClusterError};
 
 /// The label by which a Deployment tells the pods of its ReplicaSets apart; its own.
 const HASH: &str = "pod-template-hash";
+/// The annotation that counts the versions of a Deployment.
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+/// How many replicas a ReplicaSet's Deployment wanted while it was the newest.
+const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+/// The label of the commit that a release is of.
+const COMMIT: &str = "dev.norn.commit";
 /// How often a Deployment that changes meanwhile is read again.
 const TRIES: usize = 5;
 
@@ -24,35 +33,85 @@ pub struct Version<'a> {
 }
 
 impl Cluster {
-    /// Has a Deployment run a version again that one of its ReplicaSets ran, and says whether one did.
+    /// Has a Deployment run a version again that one of its ReplicaSets ran, else what still serves beside
+    /// the newest; gives the release that it is, if there is one to go back to.
     ///
     /// # Errors
     /// What every call can meet.
-    pub async fn go_back(&self, name: &str, version: Version<'_>) -> Result<bool, ClusterError> {
+    pub async fn go_back(
+        &self,
+        name: &str,
+        version: Option<Version<'_>>,
+    ) -> Result<Option<String>, ClusterError> {
         let doing = format!("put deployment/{name} back");
         let deployments = self.typed::<Deployment>();
         let mut tries = 0;
         loop {
             let mut found = self.answer(&doing, deployments.get(name)).await?;
-            let Some(former) = self.former(&found, version).await? else { return Ok(false) };
-            let spec = found.spec.as_mut().expect("a Deployment has a spec");
+            let Some(former) = self.former(&found, version).await? else { return Ok(None) };
+            let known = former.metadata.annotations.unwrap_or_default();
+            let of_set = |name: &str| known.get(name).cloned();
+            let release = version.map(|version| version.release.to_owned()).or_else(|| of_set(RELEASE));
+            let definition =
+                version.map(|version| version.definition.to_owned()).or_else(|| of_set(DEFINITION));
+            let replicas = version.map(|version| i32::try_from(version.replicas).unwrap_or(i32::MAX));
             let mut template = former.spec.and_then(|spec| spec.template).unwrap_or_default();
-            if let Some(labels) = template.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
-                labels.remove(HASH);
-            }
+            let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
+            labels.remove(HASH);
+            let commit = labels.get(COMMIT).cloned();
+            let spec = found.spec.as_mut().expect("a Deployment has a spec");
             spec.template = template;
-            spec.replicas = i32::try_from(version.replicas).ok();
+            spec.replicas = replicas.or_else(|| known.get(DESIRED)?.parse().ok()).or(spec.replicas);
             let said = found.metadata.annotations.get_or_insert_default();
-            for (name, value) in [(RELEASE, version.release), (DEFINITION, version.definition)] {
-                said.insert(name.to_owned(), value.to_owned());
-            }
+            put(said, RELEASE, release.clone());
+            put(said, DEFINITION, definition);
+            put(found.metadata.labels.get_or_insert_default(), COMMIT, commit);
             found.metadata.managed_fields = None;
-            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
             tries += 1;
-            match deployments.replace(name, &params, &found).await {
+            match deployments.replace(name, &as_norn(), &found).await {
                 // A controller wrote into it meanwhile.
                 Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
-                other => return other.map(|_| true).map_err(|error| self.refusal(&doing, error)),
+                Err(error) => return Err(self.refusal(&doing, error)),
+                Ok(_) => {
+                    self.claim_as_applied(name).await?;
+                    return Ok(Some(release.unwrap_or_else(|| "what was there".to_owned())));
+                }
+            }
+        }
+    }
+
+    /// Has the fields that were put be norn's as if they had been applied: the next apply takes out what it
+    /// does not want of them, which it does with no others.
+    async fn claim_as_applied(&self, name: &str) -> Result<(), ClusterError> {
+        let doing = format!("claim the fields of deployment/{name}");
+        let deployments = self.typed::<Deployment>();
+        let mut tries = 0;
+        loop {
+            let mut found = self.answer(&doing, deployments.get(name)).await?;
+            let entries = found.metadata.managed_fields.take().unwrap_or_default();
+            let own = |entry: &ManagedFieldsEntry, operation: &str| {
+                let of = (entry.manager.as_deref(), entry.operation.as_deref(), entry.subresource.as_deref());
+                of == (Some(MANAGER), Some(operation), None)
+            };
+            let (put, mut entries): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| own(entry, "Update"));
+            for mut entry in put {
+                match entries.iter_mut().find(|entry| own(entry, "Apply")) {
+                    Some(applied) => {
+                        let fields = entry.fields_v1.map(|fields| fields.0).unwrap_or_default();
+                        merge(&mut applied.fields_v1.get_or_insert_with(|| FieldsV1(Value::Null)).0, fields);
+                    }
+                    None => {
+                        entry.operation = Some("Apply".to_owned());
+                        entries.push(entry);
+                    }
+                }
+            }
+            found.metadata.managed_fields = Some(entries);
+            tries += 1;
+            match deployments.replace(name, &as_norn(), &found).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
+                other => return other.map(drop).map_err(|error| self.refusal(&doing, error)),
             }
         }
     }
@@ -60,19 +119,37 @@ impl Cluster {
     async fn former(
         &self,
         deployment: &Deployment,
-        version: Version<'_>,
+        version: Option<Version<'_>>,
     ) -> Result<Option<ReplicaSet>, ClusterError> {
         let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
         let sets: Vec<ReplicaSet> =
             self.list(ListParams::default().labels(&joined(&labels.unwrap_or_default()))).await?;
-        let said = |set: &ReplicaSet, name: &str, value: &str| {
-            let all = set.metadata.annotations.as_ref();
-            all.and_then(|all| all.get(name)).is_some_and(|said| said == value)
+        let said = |set: &ReplicaSet, name: &str| {
+            set.metadata.annotations.as_ref().and_then(|all| all.get(name)).cloned()
         };
-        let is_it = |set: &ReplicaSet| {
-            said(set, RELEASE, version.release) && said(set, DEFINITION, version.definition)
+        let available =
+            |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
+        // A restart makes another set of the same version: what serves, else what was there first.
+        let worth = |set: &ReplicaSet| {
+            let revision = said(set, REVISION).and_then(|revision| revision.parse::<u64>().ok());
+            (available(set), Reverse(revision))
         };
-        Ok(sets.into_iter().find(is_it))
+        let newest = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
+        let rank = |set: &ReplicaSet| match version {
+            Some(version)
+                if said(set, RELEASE).as_deref() == Some(version.release)
+                    && said(set, DEFINITION).as_deref() == Some(version.definition) =>
+            {
+                3
+            }
+            _ if available(set) == 0 => 0,
+            _ if said(set, REVISION).as_ref() != newest => 2,
+            // Nothing of the pods changed, and they serve.
+            Some(_) => 1,
+            None => 0,
+        };
+        let best = sets.into_iter().filter(|set| rank(set) > 0);
+        Ok(best.max_by_key(|set| (rank(set), worth(set))))
     }
 
     /// The Secrets with these labels that no version of an app names, which the cluster still has.
@@ -98,4 +175,28 @@ fn named(set: &ReplicaSet) -> Vec<String> {
     let given = sources.filter_map(|source| Some(source.secret_ref.as_ref()?.name.clone()));
     let pulled = pod.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone());
     given.chain(pulled).collect()
+}
+
+fn as_norn() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn put(all: &mut BTreeMap<String, String>, name: &str, value: Option<String>) {
+    match value {
+        Some(value) => drop(all.insert(name.to_owned(), value)),
+        None => drop(all.remove(name)),
+    }
+}
+
+/// Adds to a tree of fields those of another.
+fn merge(into: &mut Value, other: Value) {
+    match (into, other) {
+        (Value::Object(into), Value::Object(other)) => {
+            for (name, fields) in other {
+                merge(into.entry(name).or_insert(Value::Null), fields);
+            }
+        }
+        (into @ Value::Null, other) => *into = other,
+        (_, _) => {}
+    }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::{ListParams, LogParams};
 
 use super::Cluster;
+use super::history::REVISION;
 
 /// How many lines of a log, events and reasons are shown.
 const LINES: i64 = 20;
@@ -66,7 +67,6 @@ impl fmt::Display for Story {
 impl Cluster {
     /// The pods of a Deployment's newest version.
     pub(super) async fn newest(&self, deployment: &Deployment) -> Vec<Pod> {
-        const REVISION: &str = "deployment.kubernetes.io/revision";
         let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
         let selector = super::objects::joined(&labels.unwrap_or_default());
         let uid = deployment.metadata.uid.clone().unwrap_or_default();

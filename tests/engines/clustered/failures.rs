@@ -31,8 +31,11 @@ fn a_version_that_is_never_healthy_leaves_the_former_one_serving() {
     let status = shop.ok("status");
     has(&status.out, &["healthy", "1/1"]);
 
+    // It sets what the next one does not: nothing of it is left in what comes after.
     shop.write("web/release", "one");
-    shop.web(&format!("{}\nrollout: {{timeout: 8s, drain: 1s}}", broken.replace("first", "third")));
+    let third = broken.replace("VERSION: first", "VERSION: third, EXTRA: x");
+    shop.web(&format!("{third}\nrollout: {{timeout: 8s, drain: 1s}}"));
+    shop.write("infraspec.yaml", &shop.read("infraspec.yaml").replace("port: 8080", "port: 8081"));
     let ran = shop.run("apply --yes");
     assert_eq!(ran.code, 1, "{}", ran.err);
     has(&ran.err, &["it breaks", "serves as before"]);
@@ -42,7 +45,23 @@ fn a_version_that_is_never_healthy_leaves_the_former_one_serving() {
     shop.web("env: {VERSION: first}");
     shop.ok("apply --yes");
     shop.plan_is_empty();
-    shop.destroy();
+    shop.ok("plan --refresh --detailed-exitcode");
+    shop.web("env: {OTHER: y}");
+    shop.write("infraspec.yaml", &shop.read("infraspec.yaml").replace("port: 8080", "port: 8082"));
+    shop.ok("apply --yes");
+    let container = "{.spec.template.spec.containers[0].ports[*].containerPort},{.spec.template.spec.containers[0].env[*].name}";
+    let put = shop.space.ok(&format!("get deployment web --output jsonpath={container}"));
+    assert_eq!(put, "8082,OTHER PORT");
+    shop.plan_is_empty();
+
+    // A checkout that knows nothing of it takes nothing away with its own failure.
+    shop.web(&format!("{broken}\nrollout: {{timeout: 8s, drain: 1s}}"));
+    let ran = shop.run("apply --yes --state other.db");
+    assert!([1, 3].contains(&ran.code), "{}", ran.err);
+    has(&ran.err, &["it breaks", "serves as before"]);
+    shop.answers(port, "one");
+    shop.ok(&format!("destroy --yes --confirm {} --state .norn/state.db", shop.project));
+    assert_eq!(shop.objects(), Vec::<String>::new());
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn what_runs_in_another_folder_is_left_alone() {
     assert_eq!(ran.code, 1, "{out}{}", ran.err);
     assert!(
         out.contains(
-            "it runs on HOST:DIR/.norn/run: apply there, or `norn apply --lost HOST` if that is another machine, and gone"
+            "it runs on HOST:DIR/.norn/run: apply there, or `norn apply --lost HOST` if that is another machine or cluster, and gone"
         ),
         "{out}"
     );
@@ -72,7 +72,7 @@ fn what_ran_on_a_machine_that_is_gone_is_put_live_here_when_the_user_says_so() {
     assert_eq!(ran.code, 1, "{out}{}", ran.err);
     assert!(out.contains("it runs on elsewhere:OTHER/.norn/run: apply there"), "{out}");
     let ran = shop.sandbox.run("apply --yes --lost nowhere");
-    let mend = "error: no app was put live on another machine `nowhere`\nhelp: the machines are: elsewhere\n";
+    let mend = "error: no app was put live on another machine or cluster `nowhere`\nhelp: those known are: elsewhere\n";
     assert_eq!((ran.code, ran.err.as_str()), (1, mend));
     assert!(shop.sandbox.processes().is_empty());
 
