@@ -181,7 +181,9 @@ impl Context<'_> {
         let changed = |found: &Found| {
             matches!(found, Found::Fields { .. } | Found::OtherRelease { .. } | Found::OtherDefinition)
         };
-        self.adopts() || self.found.as_ref().is_some_and(changed)
+        // A supervisor's fields are nobody else's, and what it says changes while it is at work.
+        let there = self.app.definition.runtime.is_kubernetes();
+        self.adopts() || there && self.found.as_ref().is_some_and(changed)
     }
 
     /// What differs between the live definition and the wanted one.
