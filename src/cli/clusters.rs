@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+
 use super::failure::Failure;
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Kubernetes};
@@ -11,8 +13,8 @@ use crate::provider::kubernetes::objects::scope_labels;
 use crate::provider::kubernetes::seen::{Pods, Serving, serving};
 use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
 use crate::spec::name::AppName;
-use crate::state::format::{ForgeV1, Namespace};
-use crate::state::{Scope, Snapshot};
+use crate::state::format::Namespace;
+use crate::state::{Record, Scope, Snapshot};
 
 /// What a look at a cluster showed of an app.
 #[derive(Debug, Clone)]
@@ -46,16 +48,21 @@ impl From<ClusterError> for Failure {
     }
 }
 
+/// Apps, and where they are, as far as that is recorded.
+type Apps = BTreeMap<AppName, Option<Namespace>>;
+
 /// The apps that are in a namespace, and where that is, as far as it is recorded.
 pub fn recorded(stored: &Snapshot) -> BTreeMap<AppName, Namespace> {
     let forged = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Forge);
-    let there = forged
-        .filter_map(|(address, record)| Some((address.name.clone(), record.read::<ForgeV1>()?.namespace?)));
-    there.collect()
+    // Every plan asks, of all apps: the rest of a record is not looked at.
+    let there = |(address, record): (&Address, &Record)| {
+        Some((address.name.clone(), Namespace::deserialize(record.body.get("namespace")?).ok()?))
+    };
+    forged.filter_map(there).collect()
 }
 
 /// The apps that are in a cluster, or are to be.
-pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<Namespace>> {
+pub fn apps(stored: &Snapshot, desired: &Desired) -> Apps {
     let wanted = desired.apps.values().filter(|app| app.definition.runtime.is_kubernetes());
     let new = wanted.filter(|app| !stored.resources.contains_key(&Address::forge(&app.name)));
     let recorded = recorded(stored).into_iter().map(|(name, namespace)| (name, Some(namespace)));
@@ -70,31 +77,46 @@ pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<Na
 pub async fn look(
     scope: &Scope,
     spec: &Kubernetes,
-    apps: BTreeMap<AppName, Option<Namespace>>,
+    apps: Apps,
     lost: &[String],
 ) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
-    let mut namespaces: BTreeMap<String, Vec<(AppName, Option<Namespace>)>> = BTreeMap::new();
+    let mut seen = BTreeMap::new();
+    for (name, apps) in by_namespace(apps, spec) {
+        let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+        seen.extend(look_at(&cluster, scope, apps, lost).await?);
+    }
+    Ok(seen)
+}
+
+fn by_namespace(apps: Apps, spec: &Kubernetes) -> BTreeMap<String, Apps> {
+    let mut namespaces: BTreeMap<String, Apps> = BTreeMap::new();
     for (app, namespace) in apps {
         let name = namespace.as_ref().map_or(&spec.namespace, |namespace| &namespace.name).clone();
-        namespaces.entry(name).or_default().push((app, namespace));
+        namespaces.entry(name).or_default().insert(app, namespace);
     }
+    namespaces
+}
+
+/// What runs of apps that are recorded in one namespace.
+async fn look_at(
+    cluster: &Cluster,
+    scope: &Scope,
+    apps: Apps,
+    lost: &[String],
+) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
+    let mut found = cluster.found(&[kinds::Kind::Deployment], &scope_labels(scope)).await?;
     let mut seen = BTreeMap::new();
-    for (name, apps) in namespaces {
-        let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
-        let mut found = cluster.found(&[kinds::Kind::Deployment], &scope_labels(scope)).await?;
-        for (app, namespace) in apps {
-            let address = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
-            let other = namespace.filter(|namespace| !lost.contains(&namespace.server)).filter(|namespace| {
-                // Who may not look at the namespace knows the cluster by its URL.
-                match (&namespace.id, &cluster.id) {
-                    (Some(then), Some(now)) => then != now,
-                    _ => namespace.server != cluster.server,
-                }
-            });
-            let here =
-                || found.remove(&address).map_or(Seen::Nothing, |object| Seen::Serving(serving(&object)));
-            seen.insert(app, other.map_or_else(here, Seen::Elsewhere));
-        }
+    for (app, namespace) in apps {
+        let address = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
+        let other = namespace.filter(|namespace| !lost.contains(&namespace.server)).filter(|namespace| {
+            // Who may not look at the namespace knows the cluster by its URL.
+            match (&namespace.id, &cluster.id) {
+                (Some(then), Some(now)) => then != now,
+                _ => namespace.server != cluster.server,
+            }
+        });
+        let here = || found.remove(&address).map_or(Seen::Nothing, |object| Seen::Serving(serving(&object)));
+        seen.insert(app, other.map_or_else(here, Seen::Elsewhere));
     }
     Ok(seen)
 }
@@ -121,15 +143,12 @@ impl Told {
 /// be looked at says nothing of what others tell.
 pub async fn tell(scope: &Scope, spec: &Kubernetes, stored: &Snapshot) -> BTreeMap<AppName, Told> {
     let mut told = BTreeMap::new();
-    let mut namespaces: BTreeMap<String, BTreeMap<AppName, Option<Namespace>>> = BTreeMap::new();
-    for (app, namespace) in recorded(stored) {
-        namespaces.entry(namespace.name.clone()).or_default().insert(app, Some(namespace));
-    }
-    for (name, apps) in namespaces {
+    let apps = recorded(stored).into_iter().map(|(app, namespace)| (app, Some(namespace))).collect();
+    for (name, apps) in by_namespace(apps, spec) {
         let names: Vec<AppName> = apps.keys().cloned().collect();
         let looked = async {
-            let seen = look(scope, spec, apps, &[]).await?;
             let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+            let seen = look_at(&cluster, scope, apps, &[]).await?;
             Ok::<_, ClusterError>((seen, cluster.pods_by_app(&scope_labels(scope)).await?))
         };
         match looked.await {
