@@ -1,5 +1,6 @@
 //! The outside world, one module per system; the only code that changes it.
 
+mod causes;
 pub mod child;
 pub mod cloudflare;
 pub mod docker;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::Cloudflare;
+use crate::provider::causes::chain;
 
 /// How often a call is tried at most.
 const TRIES: u32 = 6;
@@ -271,18 +272,4 @@ impl From<CloudflareError> for Failed {
     fn from(error: CloudflareError) -> Self {
         Self { error, found: Found::Other, again: Again::Never }
     }
-}
-
-/// An error with what caused it; the outer ones only say that there was one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = inner.source();
-    }
-    text
 }

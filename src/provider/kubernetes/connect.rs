@@ -10,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::{Cluster, ClusterError, refusal};
+use crate::provider::causes::chain;
 
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -38,15 +39,16 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let mut config = match read(files)? {
             Some(kubeconfig) => chosen(kubeconfig, context).await?,
-            None if std::env::var_os(IN_POD).is_some() && context.is_none() => Config::incluster()
-                .map_err(|error| ClusterError::BadKubeconfig { why: refusal::chain(&error) })?,
+            None if std::env::var_os(IN_POD).is_some() && context.is_none() => {
+                Config::incluster().map_err(|error| ClusterError::BadKubeconfig { why: chain(&error) })?
+            }
             None => return Err(ClusterError::NoKubeconfig { looked: shown(files) }),
         };
         config.connect_timeout = Some(CONNECT);
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| match error {
             kube::Error::Auth(_) => refusal::read(&server, namespace, "log in", error),
-            other => ClusterError::BadKubeconfig { why: refusal::chain(&other) },
+            other => ClusterError::BadKubeconfig { why: chain(&other) },
         })?;
         let namespaces = Api::<Namespace>::all(client.clone());
         let mut cluster = Self { client, server, namespace: namespace.to_owned(), id: None };
@@ -92,7 +94,7 @@ fn read(files: &[PathBuf]) -> Result<Option<Kubeconfig>, ClusterError> {
 
 /// What is the matter with a file: the first line only, as parsers go on to quote it, tokens and all.
 fn told(path: &Path, error: &(dyn std::error::Error + 'static)) -> String {
-    let why = refusal::chain(error);
+    let why = chain(error);
     format!("{}: {}", path.display(), why.lines().next().unwrap_or_default())
 }
 
@@ -107,7 +109,7 @@ async fn chosen(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Config,
         return Err(ClusterError::UnknownContext { context, known });
     }
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| ClusterError::BadKubeconfig {
-        why: format!("context {context}: {}", refusal::chain(&error)),
-    })
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| ClusterError::BadKubeconfig { why: format!("context {context}: {}", chain(&error)) })
 }

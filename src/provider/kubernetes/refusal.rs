@@ -5,6 +5,7 @@ use std::error::Error;
 use kube::core::Status;
 
 use super::kinds::Address;
+use crate::provider::causes::chain;
 
 /// The manager that norn applies as. Norn before server-side apply updated under the same name.
 pub const MANAGER: &str = "norn";
@@ -74,20 +75,6 @@ pub enum ClusterError {
     Foreign { object: Address, namespace: String, whose: String },
     #[error("the cluster could not {doing}: {why}")]
     Refused { doing: String, why: String },
-}
-
-/// An error with all that caused it, each said once: the outer ones only say that there was one.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = inner.source();
-    }
-    text
 }
 
 /// What an error means that came when the cluster was asked to do something.
