@@ -21,6 +21,9 @@ use crate::render::{Printer, words};
 use crate::scrub::SHORTEST;
 use crate::spec::name::AppName;
 
+/// How often a plan is made where the user agreed beforehand and what is there keeps changing.
+const ROUNDS: u32 = 3;
+
 /// What the user asked to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -100,14 +103,18 @@ enum Step {
 
 impl Applying<'_> {
     async fn run(self) -> Result<Exit, Failure> {
+        let mut rounds = 0;
         loop {
+            rounds += 1;
             let (made, agreed) = match self.agree().await? {
                 Step::Ended(exit) => return Ok(exit),
                 Step::Agreed { made, how } => (made, how),
             };
+            // Who sits at a terminal can look at the new plan at once. Who agreed beforehand agrees
+            // to that one too, by the same options; what never comes to rest is not gone after.
+            let again = agreed == Agreed::AtTerminal || rounds < ROUNDS;
             match self.under_lock(*made).await {
-                // Who sits at a terminal can look at the new plan at once.
-                Err(failure) if failure.exit == Exit::Outdated && agreed == Agreed::AtTerminal => {
+                Err(failure) if failure.exit == Exit::Outdated && again => {
                     self.printer.alert(&format!("{}: here is the new plan", failure.message));
                 }
                 ended => return ended,

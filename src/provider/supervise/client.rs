@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::launch::{self, Launch};
 use super::place::{Place, Seat};
+use super::procfs;
 use super::protocol::{Envelope, Failure, Order, Outcome, Refusal, Report, Roll, Status};
 use super::record::Record;
 use super::server::ended;
@@ -477,9 +478,17 @@ fn mend(pid: u32, why: &str) -> String {
     )
 }
 
+/// The processes of an app that no supervisor looks after. Those of a successor that lives are its
+/// own, and it is about to take over or to end them.
 async fn left(place: &Place, recorded: &[ProcessIdentity]) -> Vec<ProcessIdentity> {
+    let successor = Record::read(&place.record(Seat::Next)).ok().flatten();
+    let successor = successor.filter(|record| machine::alive(&record.supervisor) != Some(false));
+    let session = successor.map(|record| record.supervisor.pid);
     let pids = sweep::find(&place.marker(), recorded, Reach::All).await;
-    pids.into_iter().filter_map(|pid| machine::identity_of(pid).ok()).collect()
+    let alone = |pid: &u32| {
+        session.is_none() || procfs::process(*pid).map(|process| process.session) != session
+    };
+    pids.into_iter().filter(alone).filter_map(|pid| machine::identity_of(pid).ok()).collect()
 }
 
 impl fmt::Display for Done {

@@ -65,7 +65,8 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn process(pid: u32) -> Option<Process> {
+/// A process, while it lives.
+pub fn process(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name stands in brackets and may hold any character, brackets too.
     let (_, fields) = stat.rsplit_once(')')?;

@@ -43,6 +43,12 @@ fn a_rename_that_dies_or_fails_goes_on_later() {
     let sick = web("site", port, "was: [web]\nenv: {VERSION: two, HEALTH: '500'}")
         .replace("startup: 20s", "startup: 1s");
     sandbox.spec(&sick);
+    let mut norn = sandbox.spawn("apply --yes");
+    until("the new replicas run", || sandbox.processes().len() >= 6);
+    while norn.try_wait().expect("it is ours").is_none() {
+        let plan = sandbox.run("plan").out;
+        assert!(!plan.contains("its supervisor is gone"), "they have one, about to take over: {plan}");
+    }
     sandbox.fails("apply --yes", 1);
     assert!(get(port, "/").expect("it serves").starts_with("one"));
     assert_eq!(sandbox.processes().len(), 3);
