@@ -485,9 +485,8 @@ async fn left(place: &Place, recorded: &[ProcessIdentity]) -> Vec<ProcessIdentit
     let successor = successor.filter(|record| machine::alive(&record.supervisor) != Some(false));
     let session = successor.map(|record| record.supervisor.pid);
     let pids = sweep::find(&place.marker(), recorded, Reach::All).await;
-    let alone = |pid: &u32| {
-        session.is_none() || procfs::process(*pid).map(|process| process.session) != session
-    };
+    let alone =
+        |pid: &u32| session.is_none() || procfs::process(*pid).map(|process| process.session) != session;
     pids.into_iter().filter(alone).filter_map(|pid| machine::identity_of(pid).ok()).collect()
 }
 

@@ -142,7 +142,14 @@ pub async fn set_up(
     let executable = digest(PathBuf::from("/proc/self/exe")).await.map_err(SuperviseError::Setup)?;
     // One that a killed norn started may be as far as this one: the second finds the seat taken.
     let turn = place.turn().map_err(at(&options.run))?;
-    if place.connect(seat).await.is_ok() {
+    let held = Record::read(&place.record(Seat::Office)).map_err(at(&options.run))?;
+    // Or that one has taken the office meanwhile, and there is nobody left to relieve.
+    let late = seat == Seat::Next
+        && held.as_ref().is_some_and(|held| {
+            let relieved = options.after.is_some() || held.executable == executable;
+            relieved && machine::alive(&held.supervisor) != Some(false)
+        });
+    if late || place.connect(seat).await.is_ok() {
         return Err(SuperviseError::Occupied { app: app.clone(), run: options.run.clone() });
     }
     let mut record = Record::new(machine::own_identity().map_err(SuperviseError::Setup)?, executable);

@@ -71,6 +71,31 @@ async fn what_a_killed_supervisor_left_is_seen_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_comes_too_late_ends_and_leaves_nothing() {
+    let world = World::new();
+    world.go(world.roll("one", free_port())).await.expect("the first roll");
+    // A killed norn started it, and the next norn's is in office by now: once of this name, once of
+    // a former name.
+    for more in [vec!["--next"], vec!["--next", "--after", "shop"]] {
+        let mut late = tokio::process::Command::new(env!("CARGO_BIN_EXE_norn"));
+        late.args(["supervise", "--app", "web", "--run"]).arg(&world.home.run);
+        late.arg("--logs").arg(&world.home.logs).args(&more).kill_on_drop(true);
+        let ended = tokio::time::timeout(Duration::from_secs(10), late.output()).await;
+        let output = ended.expect("it ends by itself").expect("norn starts");
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("a supervisor of web listens in"), "{said}");
+    }
+    let mut names: Vec<_> = fs::read_dir(&world.home.run)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it is read").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["web.json", "web.sock"]);
+    assert_eq!(world.processes().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reboot_and_another_machine_are_told_apart() {
     let world = World::new();
     let port = free_port();
