@@ -4,6 +4,7 @@ mod cloudflare;
 mod crash;
 mod deploys;
 mod failures;
+mod looked_up;
 
 use std::ops::Deref;
 
@@ -72,6 +73,25 @@ impl<'a> Shop<'a> {
         self.apps(&format!(
             "  web:\n    role: webserver\n    path: ./web\n    port: 8080\n    \
              healthcheck: {{path: /, interval: 1s, startup: 20s}}\n{rollout}{more}"
+        ));
+    }
+
+    /// One webserver `web` of an image that is there, so that nothing is built; `more` as with
+    /// [`web`](Self::web).
+    fn ready_made(&self, more: &str) {
+        let base = self.space.cluster.registry.base(self.space.cluster.engine, "1");
+        let serve = "trap 'exit 0' TERM; mkdir -p /www; echo $VERSION >/www/index.html; httpd -f -p $PORT -h /www & wait";
+        let usual = [
+            ("rollout", "{timeout: 60s, drain: 2s}".to_owned()),
+            ("command", format!("[sh, -c, \"{serve}\"]")),
+            ("image", format!("\"{base}\"")),
+        ];
+        let usual = usual.iter().filter(|(field, _)| !more.contains(&format!("{field}:")));
+        let usual: String = usual.map(|(field, value)| format!("    {field}: {value}\n")).collect();
+        let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
+        self.apps(&format!(
+            "  web:\n    role: webserver\n    port: 8080\n    \
+             healthcheck: {{path: /, interval: 1s, startup: 20s}}\n{usual}{more}"
         ));
     }
 
