@@ -4,6 +4,7 @@ mod cloudflare;
 mod crash;
 mod deploys;
 mod failures;
+mod logins;
 mod looked_up;
 
 use std::ops::Deref;
@@ -122,6 +123,24 @@ spec: {type: NodePort, selector: {dev.norn.app: web}, ports: [{port: 80, targetP
         until(&format!("it answers {text}, not {:?}", get(host, port)), || {
             get(host, port).as_deref() == Ok(text)
         });
+    }
+
+    /// A token of somebody who may do all in the namespace and nothing else, and who that is.
+    fn member(&self) -> (String, String) {
+        let who = format!("member-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        self.space.ok(&format!("create serviceaccount {who}"));
+        let account = format!("{}:{who}", self.space.name);
+        self.space.ok(&format!("create rolebinding {who} --clusterrole admin --serviceaccount {account}"));
+        (self.space.ok(&format!("create token {who}")), who)
+    }
+
+    /// The administrator's kubeconfig with this user.
+    fn as_user(&mut self, user: &str) {
+        let text = std::fs::read_to_string(self.space.cluster.kubeconfig()).expect("it is there");
+        let users = text.lines().find(|line| line.starts_with("users:")).expect("it has users").to_owned();
+        self.write("kubeconfig", &text.replace(&users, &format!("users: [{{name: admin, user: {user}}}]")));
+        let path = self.path("kubeconfig").display().to_string();
+        self.sandbox.env.insert("KUBECONFIG".into(), path);
     }
 
     fn destroy(&self) {

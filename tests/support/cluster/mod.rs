@@ -116,6 +116,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Whether its node is this machine, and nobody else's.
+    pub fn is_ours(&self) -> bool {
+        self.parts.is_some()
+    }
+
     /// The kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
