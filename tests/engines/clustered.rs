@@ -6,6 +6,7 @@ mod deploys;
 mod failures;
 mod logins;
 mod looked_up;
+mod refused;
 
 use std::ops::Deref;
 
