@@ -1,5 +1,6 @@
 //! norn's runtime kubernetes as its user meets it: the binary, a spec, and what the cluster then has.
 
+mod calls;
 mod cloudflare;
 mod crash;
 mod deploys;
