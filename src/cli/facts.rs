@@ -187,7 +187,7 @@ pub async fn gather(
             n => format!("the sources of {n} apps cannot be looked up"),
         });
         failure.details = failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        let remote = |name: &AppName| matches!(desired.apps[name].source, Source::Git { .. });
+        let remote = |name: &AppName| !matches!(desired.apps[name].source, Source::Local { .. });
         return Err(failure.help(if failures.keys().any(remote) {
             "nothing was changed; with --offline norn plans from what the state saw last"
         } else {

@@ -77,7 +77,11 @@ fn a_registry_that_wants_a_login_gets_it_and_one_without_is_told() {
     let host = registry.host();
     let none = format!("the registry {host} shows no image {image} without a login: ");
     let mend = format!("or log in with `docker login {host}`");
-    says(&image, None, &[&none, "HTTP 401", "; give `registry.username` and `registry.password`", &mend]);
+    says(
+        &image,
+        None,
+        &[&none, "HTTP 401", "; see that its name is right, and give `registry.username`", &mend],
+    );
     let wrong = format!("the registry {host} does not show {image} with the login of `{USER}`: ");
     says(
         &image,

@@ -15,7 +15,7 @@ pub enum ManifestError {
     )]
     NoImage { image: String, registry: String, why: String },
     #[error(
-        "the registry {registry} shows no image {image} without a login: {why}; give `registry.username` and `registry.password` in the spec, or log in with `docker login {registry}`"
+        "the registry {registry} shows no image {image} without a login: {why}; see that its name is right, and give `registry.username` and `registry.password` in the spec, or log in with `docker login {registry}`"
     )]
     NoLogin { image: String, registry: String, why: String },
     #[error(

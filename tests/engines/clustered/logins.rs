@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use crate::cluster::Cluster;
 use crate::sandbox::until;
@@ -94,6 +95,40 @@ fn a_login_that_ends_keeps_out_and_another_goes_on() {
     shop.ok("apply --yes");
     shop.answers(port, "second");
     shop.plan_is_empty();
+    shop.destroy();
+}
+
+#[test]
+fn a_login_that_ends_in_the_middle_leaves_what_the_next_run_goes_on_from() {
+    let Some(cluster) = Cluster::shared(WHAT) else { return };
+    let mut shop = Shop::new(cluster);
+    let (token, who) = shop.member();
+    shop.as_user(&format!("{{token: {token}}}"));
+    shop.ready_made("env: {VERSION: first}");
+    shop.ok("apply --yes");
+    let port = shop.node_port();
+    shop.answers(port, "first");
+
+    // What the apiserver knows of a token it believes for ten seconds more.
+    let slow = "sleep 15; mkdir -p /www; echo $VERSION >/www/index.html; exec httpd -f -p $PORT -h /www";
+    shop.ready_made(&format!("env: {{VERSION: second}}\ncommand: [sh, -c, \"{slow}\"]"));
+    let mut command = shop.command("apply --yes");
+    let norn = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("norn starts");
+    let version = "get deployment web --output jsonpath={.spec.template.spec.containers[0].env[0].value}";
+    until("the second version is put", || shop.space.ok(version) == "second");
+    shop.space.ok(&format!("delete serviceaccount {who}"));
+    let ended = norn.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&ended.stderr).into_owned();
+    println!("{err}");
+    assert_eq!(ended.status.code(), Some(1), "{err}");
+    assert_eq!(err.matches("does not take the login of the kubeconfig").count(), 1, "{err}");
+
+    let (token, _) = shop.member();
+    shop.as_user(&format!("{{token: {token}}}"));
+    shop.ok("apply --yes");
+    shop.answers(port, "second");
+    shop.plan_is_empty();
+    assert_eq!(shop.open_in_journal(), 0);
     shop.destroy();
 }
 

@@ -28,6 +28,7 @@ fn an_image_goes_to_a_cluster_where_there_is_no_engine() {
             "the source of an app cannot be looked up",
             &format!("web: the registry {away} cannot be reached: "),
             "; see that it runs",
+            "with --offline norn plans from what the state saw last",
         ],
     );
     shop.ready_made("env: {VERSION: first}");
