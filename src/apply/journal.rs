@@ -167,7 +167,8 @@ impl<'a> Journal<'a> {
             Err(error) if error.open => {
                 // Written as failed, it would be nobody's: recovery looks at what has not ended.
                 self.run.control.leave_open();
-                Err(self.failure(Some(step), error))
+                self.run.events.send(Event::StepFailed { address, step, took, error: error.clone() });
+                Err(Stopped::Failed { step: Some(step), error })
             }
             Err(error) => {
                 let words = if error.output.is_empty() { &error.message } else { &error.output };

@@ -114,7 +114,7 @@ fn a_login_that_ends_in_the_middle_leaves_what_the_next_run_goes_on_from() {
     shop.ready_made(&format!("env: {{VERSION: second}}\ncommand: [sh, -c, \"{slow}\"]"));
     let mut command = shop.command("apply --yes");
     let norn = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("norn starts");
-    let version = "get deployment web --output jsonpath={.spec.template.spec.containers[0].env[0].value}";
+    let version = "get deployment web --output jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"VERSION\")].value}";
     until("the second version is put", || shop.space.ok(version) == "second");
     shop.space.ok(&format!("delete serviceaccount {who}"));
     let ended = norn.wait_with_output().expect("it ends");
@@ -122,6 +122,8 @@ fn a_login_that_ends_in_the_middle_leaves_what_the_next_run_goes_on_from() {
     println!("{err}");
     assert_eq!(ended.status.code(), Some(1), "{err}");
     assert_eq!(err.matches("does not take the login of the kubeconfig").count(), 1, "{err}");
+    has(&err, &["create-deployment: FAILED after ", "apply again, which looks first"]);
+    assert!(!err.contains("FAILED after 0.0 s"), "{err}");
 
     let (token, _) = shop.member();
     shop.as_user(&format!("{{token: {token}}}"));
