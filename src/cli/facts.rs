@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use crate::desired::{App, Desired, GitRef, Source, Values};
 use crate::plan::{Facts, Plan, Running, SourceFact, Work};
 use crate::provider::docker::registry::Logins;
 use crate::provider::docker::{self, Engine, EngineError};
+use crate::provider::manifest::Asker;
 use crate::provider::releases;
 use crate::provider::source::{self, Git, GitError, local};
 use crate::provider::supervise::client::{Home, Observation};
@@ -186,7 +187,7 @@ pub async fn gather(
             n => format!("the sources of {n} apps cannot be looked up"),
         });
         failure.details = failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        let remote = |name: &AppName| matches!(desired.apps[name].source, Source::Git { .. });
+        let remote = |name: &AppName| !matches!(desired.apps[name].source, Source::Local { .. });
         return Err(failure.help(if failures.keys().any(remote) {
             "nothing was changed; with --offline norn plans from what the state saw last"
         } else {
@@ -274,6 +275,7 @@ struct Look {
     /// Where the Docker engine is, and what opens registries.
     docker: String,
     logins: Logins,
+    registries: OnceLock<Asker>,
     offline: bool,
 }
 
@@ -288,6 +290,7 @@ impl Look {
             values: desired.values.clone(),
             docker: docker::host(desired.docker.as_deref()),
             logins: Logins { own: desired.registry.clone() },
+            registries: OnceLock::new(),
             offline,
         }))
     }
@@ -307,6 +310,10 @@ impl Look {
         version.map(|version| version.to_string()).map_err(|error| error.to_string())
     }
 
+    async fn by_engine(&self, image: &str) -> Result<String, EngineError> {
+        Engine::connect(&self.docker).await?.digest(image, &self.logins).await
+    }
+
     async fn source(&self, app: &App, seen: Option<String>) -> Result<SourceFact, String> {
         match &app.source {
             Source::Local { folder, ignore } => self.local(folder, ignore).await.map(SourceFact::Version),
@@ -315,9 +322,14 @@ impl Look {
                     return Ok(seen.map_or(SourceFact::NotLookedUp, SourceFact::LastSeen));
                 }
                 let _slot = self.slots.acquire().await.expect("the slots are never closed");
-                let engine = Engine::connect(&self.docker).await.map_err(|error| error.to_string())?;
-                let digest = engine.digest(name, &self.logins).await;
-                digest.map(SourceFact::Version).map_err(|error| error.to_string())
+                let digest = if app.definition.runtime.is_kubernetes() {
+                    let asker = self.registries.get_or_init(Asker::new);
+                    asker.digest(name, &self.logins).await.map_err(|error| error.to_string())
+                } else {
+                    // The engine pulls it by its own settings: those tell what the name stands for.
+                    self.by_engine(name).await.map_err(|error| error.to_string())
+                };
+                digest.map(SourceFact::Version)
             }
             Source::Git { url, reference, path } => {
                 let _slot = self.slots.acquire().await.expect("the slots are never closed");

@@ -2,10 +2,14 @@
 
 mod adopted;
 mod bench;
+mod calls;
 mod cloudflare;
 mod crash;
 mod deploys;
 mod failures;
+mod logins;
+mod looked_up;
+mod refused;
 
 use std::ops::Deref;
 use std::sync::Mutex;
@@ -80,6 +84,25 @@ impl<'a> Shop<'a> {
         ));
     }
 
+    /// One webserver `web` of an image that is there, so that nothing is built; `more` as with
+    /// [`web`](Self::web).
+    fn ready_made(&self, more: &str) {
+        let base = self.space.cluster.registry.base(self.space.cluster.engine, "1");
+        let serve = "trap 'exit 0' TERM; mkdir -p /www; echo $VERSION >/www/index.html; httpd -f -p $PORT -h /www & wait";
+        let usual = [
+            ("rollout", "{timeout: 60s, drain: 2s}".to_owned()),
+            ("command", format!("[sh, -c, \"{serve}\"]")),
+            ("image", format!("\"{base}\"")),
+        ];
+        let usual = usual.iter().filter(|(field, _)| !more.contains(&format!("{field}:")));
+        let usual: String = usual.map(|(field, value)| format!("    {field}: {value}\n")).collect();
+        let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
+        self.apps(&format!(
+            "  web:\n    role: webserver\n    port: 8080\n    \
+             healthcheck: {{path: /, interval: 1s, startup: 20s}}\n{usual}{more}"
+        ));
+    }
+
     /// A port of the node that leads to `web`.
     fn node_port(&self) -> u16 {
         self.space.apply(
@@ -107,6 +130,24 @@ spec: {type: NodePort, selector: {dev.norn.app: web}, ports: [{port: 80, targetP
         until(&format!("it answers {text}, not {:?}", get(host, port)), || {
             get(host, port).as_deref() == Ok(text)
         });
+    }
+
+    /// A token of somebody who may do all in the namespace and nothing else, and who that is.
+    fn member(&self) -> (String, String) {
+        let who = format!("member-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        self.space.ok(&format!("create serviceaccount {who}"));
+        let account = format!("{}:{who}", self.space.name);
+        self.space.ok(&format!("create rolebinding {who} --clusterrole admin --serviceaccount {account}"));
+        (self.space.ok(&format!("create token {who}")), who)
+    }
+
+    /// The administrator's kubeconfig with this user.
+    fn as_user(&mut self, user: &str) {
+        let text = std::fs::read_to_string(self.space.cluster.kubeconfig()).expect("it is there");
+        let users = text.lines().find(|line| line.starts_with("users:")).expect("it has users").to_owned();
+        self.write("kubeconfig", &text.replace(&users, &format!("users: [{{name: admin, user: {user}}}]")));
+        let path = self.path("kubeconfig").display().to_string();
+        self.sandbox.env.insert("KUBECONFIG".into(), path);
     }
 
     fn destroy(&self) {

@@ -14,6 +14,7 @@ mod images;
 mod kubernetes;
 #[path = "../support/load.rs"]
 mod load;
+mod manifests;
 mod pods;
 #[path = "../support/registry.rs"]
 mod registry;

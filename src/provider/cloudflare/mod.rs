@@ -11,13 +11,11 @@ pub mod dns;
 pub mod tunnel;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::{ClientConfig, RootCertStore};
 
 pub use call::CloudflareError;
 
+use crate::provider::tls;
 use crate::secret::Secret;
 use crate::spec::name::{AppName, ProjectName, StageName};
 use crate::state::Scope;
@@ -123,24 +121,13 @@ impl Cloudflare {
             .timeout(limits.call)
             .user_agent(concat!("norn/", env!("CARGO_PKG_VERSION")));
         match url.scheme() {
-            "https" => builder = builder.use_preconfigured_tls(tls()),
+            "https" => builder = builder.use_preconfigured_tls(tls::trusting_the_system()),
             "http" if matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost")) => {}
             _ => return Err(bad("the token is sent over https only, but to this machine")),
         }
         let http = builder.build().map_err(|error| bad(&error.to_string()))?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: token.clone(), limits })
     }
-}
-
-/// TLS that trusts whom the system trusts.
-fn tls() -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites of each version")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::desired::Registry;
 use crate::secret::Secret;
 
 /// The registry of names that have none, and what Docker's settings call it.
-const HUB: &str = "docker.io";
+pub const HUB: &str = "docker.io";
 const HUB_IN_SETTINGS: &str = "https://index.docker.io/v1/";
 /// How long a helper may take to give a login.
 const HELPER: Duration = Duration::from_secs(20);
@@ -136,8 +136,11 @@ impl Logins {
         Ok(Some(Secret::new(json!({"auths": {in_settings(registry): login}}).to_string())))
     }
 
-    /// What opens the registry of an image, for the engine.
-    pub(super) async fn credentials(&self, image: &str) -> Result<Option<DockerCredentials>, EngineError> {
+    /// What opens the registry of an image, if anything is known.
+    ///
+    /// # Errors
+    /// A login that cannot be looked up.
+    pub async fn credentials(&self, image: &str) -> Result<Option<DockerCredentials>, EngineError> {
         self.of(image).await.map_err(|why| EngineError::Login { registry: registry(image).to_owned(), why })
     }
 }

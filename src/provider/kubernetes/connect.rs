@@ -40,14 +40,15 @@ impl Cluster {
         let mut config = match read(files)? {
             Some(kubeconfig) => chosen(kubeconfig, context).await?,
             None if std::env::var_os(IN_POD).is_some() && context.is_none() => {
-                Config::incluster().map_err(|error| ClusterError::BadKubeconfig { why: chain(&error) })?
+                Config::incluster().map_err(|error| ClusterError::NoAccount { why: chain(&error) })?
             }
             None => return Err(ClusterError::NoKubeconfig { looked: shown(files) }),
         };
         config.connect_timeout = Some(CONNECT);
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
         let client = Client::try_from(config).map_err(|error| match error {
-            kube::Error::Auth(_) => refusal::read(&server, namespace, "log in", error),
+            kube::Error::Auth(error) => refusal::login(&server, program.as_deref(), &error),
             other => ClusterError::BadKubeconfig { why: chain(&other) },
         })?;
         let namespaces = Api::<Namespace>::all(client.clone());

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use kube::client::AuthError;
 use kube::core::Status;
 
 use super::kinds::Address;
@@ -18,6 +19,10 @@ pub enum ClusterError {
     NoKubeconfig { looked: String },
     #[error("the kubeconfig cannot be used: {why}")]
     BadKubeconfig { why: String },
+    #[error(
+        "norn is in a pod and has no account there: {why}, looked for in /var/run/secrets/kubernetes.io/serviceaccount; set `automountServiceAccountToken: true` for the pod, or name a kubeconfig with KUBECONFIG"
+    )]
+    NoAccount { why: String },
     #[error(
         "the kubeconfig has no current context: name one with `kubernetes.context` (there {})",
         listed(known)
@@ -40,12 +45,17 @@ pub enum ClusterError {
         "the cluster at {server} does not take the login of the kubeconfig: {why}; renew its token or certificate"
     )]
     Login { server: String, why: String },
+    /// `program` is such as `` `/usr/bin/aws` ``.
+    #[error(
+        "the login for the cluster at {server} is not to be had: {program}, which the kubeconfig names for it, {why}; see that it works by itself, or name another one there"
+    )]
+    LoginProgram { server: String, program: String, why: String },
     /// `resource` is such as `deployments.apps`.
     #[error(
-        "{} may not {verb} {resource} in the namespace {namespace}: let an administrator run `kubectl create role norn --namespace {namespace} --verb {verb} --resource {resource}` and bind it with `kubectl create rolebinding`",
+        "the cluster could not {doing}: {} may not {verb} {resource} in the namespace {namespace}: let an administrator run `kubectl create role norn --namespace {namespace} --verb {verb} --resource {resource}` and bind it with `kubectl create rolebinding`",
         quoted(user)
     )]
-    Forbidden { user: String, verb: String, resource: String, namespace: String },
+    Forbidden { doing: String, user: String, verb: String, resource: String, namespace: String },
     #[error(
         "the cluster could not {doing}: a rule of the cluster forbids it: {why}; change the app or the rule"
     )]
@@ -82,12 +92,12 @@ pub(super) fn read(server: &str, namespace: &str, doing: &str, error: kube::Erro
     let server = server.to_owned();
     match error {
         kube::Error::Api(status) => answer(&server, namespace, doing, &status),
-        kube::Error::Auth(error) => ClusterError::Login { server, why: login(&error) },
+        kube::Error::Auth(error) => login(&server, None, &error),
         other => {
             let why = chain(&other);
             // An exec plugin that fails while a token is renewed comes as a failed service.
-            if let Some(error) = found::<kube::client::AuthError>(&other) {
-                return ClusterError::Login { server, why: login(error) };
+            if let Some(error) = found::<AuthError>(&other) {
+                return login(&server, None, error);
             }
             // Rustls has a kind for it, but hyper hands it on as text.
             if why.contains("invalid peer certificate") || why.contains("UnknownIssuer") {
@@ -104,15 +114,21 @@ pub(super) fn read(server: &str, namespace: &str, doing: &str, error: kube::Erro
     }
 }
 
-/// What an exec plugin said, without what it gave: that may be a token.
-fn login(error: &kube::client::AuthError) -> String {
-    match error {
-        kube::client::AuthError::AuthExecRun { cmd, out } => {
+/// Why no login was to be had. Nothing is shown of what an exec plugin gave, or was given: those may be
+/// tokens.
+pub(super) fn login(server: &str, program: Option<&str>, error: &AuthError) -> ClusterError {
+    let server = server.to_owned();
+    let why = match error {
+        AuthError::AuthExecRun { out, .. } => {
             let said = String::from_utf8_lossy(&out.stderr);
-            format!("`{cmd}` failed ({}): {}", out.status, said.trim())
+            format!("failed ({}): {}", out.status, said.trim())
         }
-        other => chain(other),
-    }
+        AuthError::AuthExecStart(error) => format!("cannot be started: {error}"),
+        AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => "gives no ExecCredential".to_owned(),
+        other => return ClusterError::Login { server, why: chain(other) },
+    };
+    let program = program.map_or_else(|| "the program".to_owned(), |program| format!("`{program}`"));
+    ClusterError::LoginProgram { server, program, why }
 }
 
 fn found<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
@@ -144,6 +160,7 @@ fn answer(server: &str, namespace: &str, doing: &str, status: &Status) -> Cluste
         let resource = group.map_or_else(|| resource.to_owned(), |group| format!("{resource}.{group}"));
         let user = between(&why, "User \"", "\"").unwrap_or("this user").to_owned();
         return ClusterError::Forbidden {
+            doing,
             user,
             verb: verb.to_owned(),
             resource,

@@ -116,6 +116,27 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Whether its node is this machine, and nobody else's.
+    pub fn is_ours(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    /// What the apiserver of a cluster of our own was asked so far by a service account, such as
+    /// `list deployments`.
+    pub fn asked_by(&self, account: &str) -> Vec<String> {
+        let log = self.parts.as_ref().expect("the cluster is ours").asked();
+        let asked = log.lines().map(|line| serde_json::from_str(line).expect("it is JSON"));
+        let by = asked.filter(|call: &serde_json::Value| {
+            let who = call["user"]["username"].as_str().unwrap_or_default();
+            who.strip_prefix("system:serviceaccount:") == Some(account)
+        });
+        let word = |call: &serde_json::Value| {
+            let verb = call["verb"].as_str().expect("it has a verb");
+            format!("{verb} {}", call["objectRef"]["resource"].as_str().unwrap_or_default())
+        };
+        by.map(|call| word(&call)).collect()
+    }
+
     /// The kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

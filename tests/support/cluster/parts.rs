@@ -39,6 +39,16 @@ const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 "#;
 
+/// Of what the apiserver is asked, what service accounts ask is kept, and where.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: [\"system:serviceaccounts\"]}
+- {level: None}
+";
+const ASKED: &str = "asked.log";
+
 /// Where pods look names up. Nobody answers, but a node without it complains of every pod.
 const DNS: &str = "10.96.0.10";
 
@@ -105,6 +115,11 @@ impl Parts {
         objects
     }
 
+    /// What the apiserver was asked by service accounts, a line of JSON each.
+    pub fn asked(&self) -> String {
+        fs::read_to_string(self.kubeconfig.with_file_name(ASKED)).unwrap_or_default()
+    }
+
     /// What their logs end with.
     pub fn logs(&self) -> String {
         let mut text = String::new();
@@ -155,6 +170,7 @@ impl Starting<'_> {
         let made = run(sh.args(["-c", KEYS]).current_dir(&keys).env("ADDRESSES", ADDRESSES.join(",IP:")));
         made.unwrap_or_else(|error| panic!("the keys are not made: {error}"));
         let tokens = self.world.write("tokens.csv", &format!("{TOKEN},admin,admin,system:masters\n"));
+        let audit = self.world.write("audit.yaml", AUDIT);
         self.serve(
             "kube-apiserver",
             &format!(
@@ -164,8 +180,11 @@ impl Starting<'_> {
                  --service-account-key-file {keys}/accounts.key
                  --service-account-signing-key-file {keys}/accounts.key
                  --service-account-issuer {API} --service-cluster-ip-range 10.96.0.0/16
-                 --service-node-port-range 32000-32767 --kubelet-preferred-address-types InternalIP",
-                tokens.display()
+                 --service-node-port-range 32000-32767 --kubelet-preferred-address-types InternalIP
+                 --audit-policy-file {} --audit-log-path {}",
+                tokens.display(),
+                audit.display(),
+                self.path(ASKED)
             ),
         );
         let api = self.served.last().expect("it was just put there");
