@@ -8,6 +8,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::command;
@@ -22,8 +23,10 @@ use crate::provider::child::output::Writer;
 use crate::provider::kubernetes::apply::{Change, How};
 use crate::provider::kubernetes::history::Version;
 use crate::provider::kubernetes::kinds::{Address, Kind, Object};
+use crate::provider::kubernetes::logs::Line;
 use crate::provider::kubernetes::objects::{App, Extra, pull_secret, selector};
 use crate::provider::kubernetes::rollout::WaitError;
+use crate::provider::kubernetes::seen::pulls_with;
 use crate::provider::kubernetes::{Cluster, ClusterError};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
@@ -79,11 +82,16 @@ impl<'a> Pods<'a> {
             image.ok_or_else(|| StepError::new("the release is in no registry").help("redeploy it"))?;
         let deployment = cluster.look(&deployment(live.app)).await?;
         // One that others made has its own, which cannot be changed.
-        let selector = deployment.map(|found| found["spec"]["selector"]["matchLabels"].clone());
+        let matches =
+            |found: &Value| serde_json::from_value(found["spec"]["selector"]["matchLabels"].clone());
+        let selector = deployment.as_ref().and_then(|found| matches(found).ok());
         let logins = world.logins.docker_config(image).await?;
+        // Who has no login goes on with what somebody gave the cluster who had one.
+        let pull = pull_secret(live.app);
+        let given = deployment.as_ref().is_some_and(|found| pulls_with(found, &pull));
         let extra = Extra {
-            pull_secrets: logins.iter().map(|_| pull_secret(live.app)).collect(),
-            selector: selector.and_then(|labels| serde_json::from_value(labels).ok()),
+            pull_secrets: if logins.is_some() || given { vec![pull] } else { Vec::new() },
+            selector,
             commit: Some(live.release.commit.clone()),
             operation: Some(step.id.clone()),
             release: Some(live.release.tag.clone()),
@@ -118,16 +126,28 @@ impl<'a> Pods<'a> {
         self.put_all(self.app().claims()).await
     }
 
-    /// Where it is reached: there before it is live, as what serves is found by its labels.
+    /// Where others in the cluster reach it: there before it is live, as what serves is found by its
+    /// labels. One that is taken over leads to what others made until the pods are norn's.
     pub async fn service(&self) -> Result<Done, StepError> {
         let app = self.app();
-        self.put_all(app.service().into_iter().chain(app.ingress())).await
+        let Some(service) = app.service() else { return Ok(Done::said("nothing is needed")) };
+        if self.live.adopt && self.cluster.look(&service.address).await?.is_some() {
+            self.put_how(&service, How { dry_run: true, ..self.how() }).await?;
+            return Ok(Done::said(format!("{} is taken over with the pods", service.address)));
+        }
+        self.put_all([service]).await
     }
 
-    /// The pods, and waits until they serve; `restart` has new ones made where nothing of them changes.
+    /// The pods, and waits until they serve; then the way to them, which would be there too early or be
+    /// left by a version that never served. `restart` has new ones made where nothing of them changes.
     pub async fn deployment(&self, restart: bool) -> Result<Done, StepError> {
         self.step.run.alive()?;
-        self.put(&self.app().deployment()).await?;
+        let app = self.app();
+        if let Some(ingress) = app.ingress() {
+            // What the cluster refuses is known before anything is changed.
+            self.put_how(&ingress, How { dry_run: true, ..self.how() }).await?;
+        }
+        self.put(&app.deployment()).await?;
         if restart {
             self.cluster.restart(self.live.app.as_str(), Timestamp::now()).await?;
         }
@@ -145,6 +165,8 @@ impl<'a> Pods<'a> {
             }
             Err(error) => return Err(self.put_back(&error).await),
         }
+        let taken_over = app.service().filter(|_| self.live.adopt);
+        self.put_all(taken_over.into_iter().chain(app.ingress())).await?;
         if let Err(error) = self.prune().await {
             self.step.output(&format!("what no version needs any more is left: {}", error.message));
         }
@@ -176,14 +198,21 @@ impl<'a> Pods<'a> {
         Ok(if said.is_empty() { Done::said("nothing is needed") } else { Done::said(said.join(", ")) })
     }
 
-    /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
+    fn how(&self) -> How {
+        How { adopt: self.live.adopt, force: self.live.force, ..How::default() }
+    }
+
     async fn put(&self, object: &Object) -> Result<Change, StepError> {
+        self.put_how(object, self.how()).await
+    }
+
+    /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
+    async fn put_how(&self, object: &Object, how: How) -> Result<Change, StepError> {
         let scope = &self.step.run.world.scope;
-        let how = How { adopt: self.live.adopt, force: self.live.force, ..How::default() };
+        let holds_data = object.address.kind == Kind::PersistentVolumeClaim;
         match self.cluster.apply(scope, object, how).await {
-            Err(ClusterError::Immutable { field, .. })
-                if object.address.kind != Kind::PersistentVolumeClaim =>
-            {
+            Err(ClusterError::Immutable { .. }) if how.dry_run && !holds_data => Ok(Change::Changed),
+            Err(ClusterError::Immutable { field, .. }) if !holds_data => {
                 self.step.output(&format!("{} is replaced: its {field} cannot be changed", object.address));
                 self.cluster.delete(scope, &object.address, GONE).await?;
                 Ok(self.cluster.apply(scope, object, how).await?.change)
@@ -249,9 +278,9 @@ impl<'a> Pods<'a> {
         let scope = &self.step.run.world.scope;
         let labels = selector(scope, self.live.app);
         let app = self.app();
-        let wanted = [app.service(), app.ingress()].map(|object| object.map(|object| object.address));
+        let wanted: Vec<Address> = app.ways().map(|way| way.address).collect();
         let found = self.cluster.found(&[Kind::Service, Kind::Ingress], &labels).await?;
-        let unwanted = found.into_keys().filter(|address| !wanted.contains(&Some(address.clone())));
+        let unwanted = found.into_keys().filter(|address| !wanted.contains(address));
         for address in unwanted.chain(self.cluster.unnamed_secrets(&labels).await?) {
             self.cluster.delete(scope, &address, GONE).await?;
         }
@@ -275,12 +304,12 @@ impl<'a> Pods<'a> {
         let name = format!("{app}-{}-{id}", self.step.step.as_str());
         let object = self.app().job(&name, &Command::Shell(line.to_owned()), MIGRATION);
         self.put(&object).await?;
-        let done = self.cluster.job_done(&name, MIGRATION, run.control.cancelled()).await;
-        let lines = self.cluster.last_lines(&format!("batch.kubernetes.io/job-name={name}"), LINES).await;
-        let output =
-            self.log(&lines.unwrap_or_default().into_iter().map(|line| line.text).collect::<Vec<_>>())?;
+        let (done, told) = self.watch_job(&name).await;
+        let lines = self.cluster.last_lines(&pods_of_job(&name), LINES).await;
+        let lines: Vec<_> = lines.unwrap_or_default().into_iter().map(|line| line.text).collect();
+        let output = self.log(&lines, told)?;
         match done {
-            Ok(_) => Ok(Done { output, ..Done::default() }),
+            Ok(()) => Ok(Done { output, ..Done::default() }),
             Err(WaitError::Cluster(error)) => Err(StepError { output, ..StepError::from(error).open() }),
             Err(WaitError::Cancelled) => {
                 if !run.control.lost() {
@@ -289,6 +318,8 @@ impl<'a> Pods<'a> {
                 Err(StepError { output, ..StepError::new("cancelled") })
             }
             Err(error) => {
+                // One whose pod never started is not to begin later.
+                self.cluster.delete(scope, &object.address, GONE).await?;
                 let text = run.world.scrub.text(&error.to_string()).into_owned();
                 let log = run.world.folders.step_log(self.live.app, self.step.step.as_str());
                 let help = format!("the whole output is in {}", log.display());
@@ -297,16 +328,43 @@ impl<'a> Pods<'a> {
         }
     }
 
-    fn log(&self, lines: &[String]) -> Result<String, StepError> {
+    /// Waits for the end of a Job, and tells what it writes as it does; how many lines that were.
+    async fn watch_job(&self, name: &str) -> (Result<(), WaitError>, usize) {
+        let Self { cluster, step, live, .. } = self;
+        let scrub = &step.run.world.scrub;
+        let progress = |line: &str| step.output(&scrub.text(line));
+        let mut told = 0;
+        let tell = |line: Line| {
+            step.output(&scrub.text(&line.text));
+            told += 1;
+        };
+        let job = cluster.job_done(name, live.rollout.timeout, step.run.control.cancelled(), progress);
+        let pods = pods_of_job(name);
+        let follow = cluster.follow(&pods, LINES, std::future::pending(), tell);
+        tokio::pin!(job);
+        let done = tokio::select! {
+            done = &mut job => done,
+            // What it writes is read once more at its end.
+            _ = follow => job.await,
+        };
+        (done, told)
+    }
+
+    /// Writes the log of the step; the first lines were `told` before.
+    fn log(&self, lines: &[String], told: usize) -> Result<String, StepError> {
         let log = command::log(self.step)?;
         let broken = |error: &dyn std::fmt::Display| StepError::new(error.to_string());
         let file = File::create(&log).map_err(|error| folder_error(&log, &error))?;
         let mut writer = Writer::new(file, &log, &self.step.run.world.scrub);
-        let mut told = |line: &str| self.step.output(line);
+        let mut known = told;
+        let mut tell = |line: &str| match known {
+            0 => self.step.output(line),
+            _ => known -= 1,
+        };
         for line in lines {
-            writer.push(format!("{line}\n").as_bytes(), &mut told).map_err(|error| broken(&error))?;
+            writer.push(format!("{line}\n").as_bytes(), &mut tell).map_err(|error| broken(&error))?;
         }
-        writer.finish(&mut told).map_err(|error| broken(&error))
+        writer.finish(&mut tell).map_err(|error| broken(&error))
     }
 }
 
@@ -333,6 +391,10 @@ async fn remove(step: &InStep, namespace: &str, app: &AppName, kinds: &[Kind]) -
         }
     }
     Ok(if said.is_empty() { Done::said("nothing was there") } else { Done::said(said.join(", ")) })
+}
+
+fn pods_of_job(name: &str) -> String {
+    format!("batch.kubernetes.io/job-name={name}")
 }
 
 fn deployment(app: &AppName) -> Address {

@@ -15,7 +15,7 @@ use super::deploy::{blocking, folder_error};
 use super::events::StepError;
 use super::journal::{Done, InStep};
 use super::world::World;
-use crate::desired::{self, Definition, ImageBuild, Source, Volume};
+use crate::desired::{self, Definition, ImageBuild, Registry, Source, Volume};
 use crate::failpoint;
 use crate::provider::child::output::Writer;
 use crate::provider::docker::context::Context;
@@ -25,6 +25,7 @@ use crate::provider::docker::{Engine, EngineError, Labels};
 use crate::provider::releases;
 use crate::provider::supervise::protocol::Command;
 use crate::spec::name::AppName;
+use crate::state::Scope;
 
 /// The file of a release's folder that names its image.
 const FILE: &str = "image";
@@ -231,9 +232,7 @@ pub async fn push(step: &InStep, app: &AppName, tag: &str, dir: &Path) -> Result
         StepError::new("there is no registry that the cluster could pull the image from")
             .help("name one with `registry.url`")
     })?;
-    let stage = world.scope.stage.as_ref().map(|stage| format!("{stage}-")).unwrap_or_default();
-    let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
-    let (repository, tag) = (format!("{}/{app}", registry.url), format!("{stage}{tag}"));
+    let (repository, tag) = pushed_as(registry, &world.scope, app, tag);
     let talk = |act: &str| failpoint::talk(act, Path::new(app.as_str()));
     talk("push the image of").map_err(|error| StepError::new(error.to_string()))?;
     let engine = world.engine().await?;
@@ -244,6 +243,13 @@ pub async fn push(step: &InStep, app: &AppName, tag: &str, dir: &Path) -> Result
     let pushed = pushed?;
     talk("pushed the image of").map_err(|error| StepError::new(error.to_string()))?;
     Ok(pushed)
+}
+
+/// The name and the tag that the image of a release gets in the registry of the spec.
+pub fn pushed_as(registry: &Registry, scope: &Scope, app: &AppName, tag: &str) -> (String, String) {
+    let stage = scope.stage.as_ref().map(|stage| format!("{stage}-")).unwrap_or_default();
+    let tag = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
+    (format!("{}/{app}", registry.url), format!("{stage}{tag}"))
 }
 
 /// Removes what attempts at an app's images left in the engine: containers whose holders are dead, and

@@ -1,4 +1,4 @@
-//! What runs in clusters: looked at by one list of Deployments a namespace.
+//! What runs in clusters: looked at by one list a kind of object and namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use crate::desired::{Desired, Kubernetes};
 use crate::plan::{Plan, Running, Work};
 use crate::provider::cloudflare::Cloudflare;
 use crate::provider::kubernetes::objects::scope_labels;
-use crate::provider::kubernetes::seen::{Pods, Serving, serving};
-use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
+use crate::provider::kubernetes::seen::{KINDS, Pods, Serving, serving};
+use crate::provider::kubernetes::{Cluster, ClusterError};
 use crate::spec::name::AppName;
 use crate::state::format::Namespace;
 use crate::state::{Record, Scope, Snapshot};
@@ -88,6 +88,15 @@ pub async fn look(
     Ok(seen)
 }
 
+/// Whether a cluster is that of a recorded namespace. Who may not look at the namespace knows the
+/// cluster by its URL.
+pub fn is_here(namespace: &Namespace, cluster: &Cluster) -> bool {
+    match (&namespace.id, &cluster.id) {
+        (Some(then), Some(now)) => then == now,
+        _ => namespace.server == cluster.server,
+    }
+}
+
 fn by_namespace(apps: Apps, spec: &Kubernetes) -> BTreeMap<String, Apps> {
     let mut namespaces: BTreeMap<String, Apps> = BTreeMap::new();
     for (app, namespace) in apps {
@@ -104,19 +113,15 @@ async fn look_at(
     apps: Apps,
     lost: &[String],
 ) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
-    let mut found = cluster.found(&[kinds::Kind::Deployment], &scope_labels(scope)).await?;
+    let found = cluster.found(&KINDS, &scope_labels(scope)).await?;
     let mut seen = BTreeMap::new();
     for (app, namespace) in apps {
-        let address = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
-        let other = namespace.filter(|namespace| !lost.contains(&namespace.server)).filter(|namespace| {
-            // Who may not look at the namespace knows the cluster by its URL.
-            match (&namespace.id, &cluster.id) {
-                (Some(then), Some(now)) => then != now,
-                _ => namespace.server != cluster.server,
-            }
-        });
-        let here = || found.remove(&address).map_or(Seen::Nothing, |object| Seen::Serving(serving(&object)));
-        seen.insert(app, other.map_or_else(here, Seen::Elsewhere));
+        let other = namespace
+            .filter(|namespace| !lost.contains(&namespace.server))
+            .filter(|namespace| !is_here(namespace, cluster));
+        let here = || serving(app.as_str(), &found).map_or(Seen::Nothing, Seen::Serving);
+        let found = other.map_or_else(here, Seen::Elsewhere);
+        seen.insert(app, found);
     }
     Ok(seen)
 }

@@ -31,6 +31,13 @@ pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Fa
                 Some(namespace) => {
                     let spec = project.kubernetes(global)?;
                     let cluster = Cluster::connect(spec.context.as_deref(), &namespace.name).await?;
+                    if !clusters::is_here(&namespace, &cluster) {
+                        let app = &options.app;
+                        return Err(Failure::new(format!(
+                            "app `{app}` runs in {namespace}, which this is not"
+                        ))
+                        .help("name its context with `kubernetes.context`"));
+                    }
                     pod_logs(&cluster, &project, options, printer).await
                 }
                 None => app_logs(&project, options, printer).await,

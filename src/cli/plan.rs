@@ -8,6 +8,7 @@ use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan_file;
 use super::project::Project;
+use super::refresh;
 use super::shown::Shown;
 use super::workspace::Variables;
 use crate::apply::{leavings, recovery};
@@ -110,6 +111,9 @@ impl Made {
             lost: selection.part.lost.clone(),
         };
         made.plan(selection, options);
+        if selection.refresh {
+            refresh::try_out(&project.scope, &made.desired, &made.stored, &mut made.plan).await?;
+        }
         Ok(made)
     }
 

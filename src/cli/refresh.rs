@@ -1,16 +1,22 @@
-//! `--refresh`: how the objects of apps in clusters differ from what norn put, field by field.
+//! `--refresh`: how the objects of apps in clusters differ from what norn put, field by field, and what
+//! clusters would refuse of a plan.
 
 use std::collections::BTreeMap;
+
+use serde_json::Value;
 
 use super::clusters::recorded;
 use super::failure::Failure;
 use crate::address::Address;
-use crate::desired::Desired;
-use crate::plan::{FieldDrift, Running};
-use crate::provider::kubernetes::apply::Live;
+use crate::apply::container::pushed_as;
+use crate::desired::{Definition, Desired, Rollout, Source};
+use crate::plan::{Blocked, DeployWork, FieldDrift, Operation, Plan, Roll, Running, Work};
+use crate::provider::docker::registry;
+use crate::provider::kubernetes::apply::{How, Live};
 use crate::provider::kubernetes::drift::drift;
-use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
-use crate::provider::kubernetes::{Cluster, kinds};
+use crate::provider::kubernetes::objects::{APP, App, Extra, pull_secret};
+use crate::provider::kubernetes::seen::pulls_with;
+use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
@@ -46,6 +52,99 @@ pub async fn fields(
     Ok(fields)
 }
 
+/// Has the clusters say, object by object, what they would refuse of a plan, by all their rules; an
+/// operation with such an object is blocked.
+///
+/// # Errors
+/// A cluster that cannot be reached.
+pub async fn try_out(
+    scope: &Scope,
+    desired: &Desired,
+    stored: &Snapshot,
+    plan: &mut Plan,
+) -> Result<(), Failure> {
+    let spec = &desired.kubernetes;
+    let due = plan.operations.iter_mut().filter(|operation| operation.blocked.is_none());
+    let mut due =
+        due.filter(|operation| operation.puts_live().is_some_and(|put| put.runtime.is_kubernetes()));
+    let Some(first) = due.next() else { return Ok(()) };
+    let cluster = Cluster::connect(spec.context.as_deref(), &spec.namespace).await?;
+    // A store that was never written to has no key yet; it goes into names only.
+    let key = stored.key.clone().unwrap_or_else(|| Secret::new("none"));
+    for operation in std::iter::once(first).chain(due) {
+        let app = &operation.address.name;
+        let Some(coming) = Coming::of(operation, scope, desired) else { continue };
+        let found = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
+        let deployment = cluster.look(&found).await?.unwrap_or_default();
+        let extra = Extra {
+            selector: serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok(),
+            ..Extra::default()
+        };
+        let app = App {
+            scope,
+            name: app,
+            definition: coming.definition,
+            image: &coming.image,
+            values: desired.values.of(app),
+            key: &key,
+            rollout: coming.rollout,
+            extra: &extra,
+        };
+        let how = How { dry_run: true, adopt: coming.adopt, force: coming.force };
+        let objects = app.objects();
+        let tried = objects.iter().map(async |object| {
+            let holds_data = object.address.kind == kinds::Kind::PersistentVolumeClaim;
+            match cluster.apply(scope, object, how).await {
+                // Apply makes it anew.
+                Err(ClusterError::Immutable { .. }) if !holds_data => None,
+                Err(error) => Some(error.to_string()),
+                Ok(_) => None,
+            }
+        });
+        let refused = futures_util::future::join_all(tried).await;
+        let objects: Vec<String> = refused.into_iter().flatten().collect();
+        if !objects.is_empty() {
+            operation.blocked = Some(Blocked::Refused { objects });
+        }
+    }
+    Ok(())
+}
+
+/// What an operation is to put into a cluster.
+struct Coming<'a> {
+    definition: &'a Definition,
+    rollout: Rollout,
+    /// By its tag where its digest is not known before it is built.
+    image: String,
+    adopt: bool,
+    force: bool,
+}
+
+impl<'a> Coming<'a> {
+    fn of(operation: &'a Operation, scope: &Scope, desired: &Desired) -> Option<Self> {
+        match &operation.work {
+            Work::Forge(work) => {
+                let Roll { release, definition, rollout, adopt, force, .. } = work.roll.as_ref()?;
+                let image = release.image.clone()?;
+                Some(Self { definition, rollout: *rollout, image, adopt: *adopt, force: *force })
+            }
+            Work::Deploy(work) => {
+                let image = match &work.source {
+                    Source::Image { name } => format!("{}@{}", registry::repository(name), work.commit),
+                    Source::Git { .. } | Source::Local { .. } => {
+                        let registry = desired.registry.as_ref()?;
+                        let (name, tag) = pushed_as(registry, scope, &operation.address.name, &work.tag);
+                        format!("{name}:{tag}")
+                    }
+                };
+                let DeployWork { definition, rollout, adopt, force, .. } = &**work;
+                Some(Self { definition, rollout: *rollout, image, adopt: *adopt, force: *force })
+            }
+            Work::Teardown(_) => None,
+        }
+    }
+}
+
 /// What norn put into a namespace, as far as it is recorded.
 struct Put<'a> {
     scope: &'a Scope,
@@ -68,9 +167,9 @@ impl Put<'_> {
         }
         let found = |kind| self.live.get(&kinds::Address { kind, name: app.to_string() });
         let deployment = found(kinds::Kind::Deployment)?;
-        let pulls = deployment["spec"]["template"]["spec"]["imagePullSecrets"].is_array();
+        let pull = pull_secret(app);
         let extra = Extra {
-            pull_secrets: if pulls { vec![pull_secret(app)] } else { Vec::new() },
+            pull_secrets: if pulls_with(deployment, &pull) { vec![pull] } else { Vec::new() },
             selector: serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok(),
             commit: Some(release.commit.clone()),
             operation: deployment["metadata"]["labels"]["dev.norn.operation"].as_str().map(str::to_owned),
@@ -102,6 +201,18 @@ impl Put<'_> {
                 found: one.found.map(|value| value.to_string()),
             }));
         }
+        let wanted: Vec<kinds::Address> = put.ways().map(|way| way.address).collect();
+        let reaches = |address: &&kinds::Address| {
+            [kinds::Kind::Service, kinds::Kind::Ingress].contains(&address.kind) && !wanted.contains(address)
+        };
+        let own = |object: &Value| object["metadata"]["labels"][APP].as_str() == Some(app.as_str());
+        let unwanted = self.live.iter().filter(|(address, object)| reaches(address) && own(object));
+        all.extend(unwanted.map(|(address, _)| FieldDrift {
+            object: address.to_string(),
+            field: String::new(),
+            wanted: None,
+            found: Some("there".to_owned()),
+        }));
         Some(all)
     }
 }

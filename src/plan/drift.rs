@@ -59,7 +59,7 @@ pub struct FieldDrift {
     pub object: String,
     /// Such as `spec.replicas`; empty for the whole object.
     pub field: String,
-    /// As JSON; absent where the field is to go.
+    /// As JSON; absent where the field or the object is to go.
     pub wanted: Option<String>,
     /// As JSON; absent where it is not there.
     pub found: Option<String>,

@@ -149,6 +149,8 @@ pub enum Blocked {
         /// Such as `the name web`.
         with: String,
     },
+    /// Asked by `--refresh`, the cluster says that it would not take these objects, and why.
+    Refused { objects: Vec<String> },
     /// The app wants a port of another, which in turn waits for this one.
     PortHeld { port: u16, by: AppName },
 }

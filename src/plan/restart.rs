@@ -15,8 +15,13 @@ pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot,
     let known = Known::of(app, stored);
     let (Some(live), Some(release)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = live.definition.clone() else { return Plan::default() };
-    let held = !definition.runtime.is_kubernetes() && definition.front == Front::Off;
-    let no_front = definition.port.is_some() && held;
+    let claimed = definition.volumes.iter().any(|volume| volume.host_path.is_none());
+    let interruption = match definition.runtime.is_kubernetes() {
+        true => claimed.then_some(Interruption::OnePodAtATime),
+        false => {
+            (definition.port.is_some() && definition.front == Front::Off).then_some(Interruption::NoFront)
+        }
+    };
     let moved = live.namespace.as_ref().filter(|there| there.name != namespace).map(|there| {
         let shown = |name: &str| format!("kubernetes, namespace {name}");
         Blocked::Moves { from: shown(&there.name), to: shown(namespace) }
@@ -28,7 +33,7 @@ pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot,
         diff: Vec::new(),
         steps: forge::steps(&definition, None),
         waits: Vec::new(),
-        risk: if no_front { Risk::Interrupts(Interruption::NoFront) } else { Risk::Safe },
+        risk: interruption.map_or(Risk::Safe, Risk::Interrupts),
         blocked: match facts.running.get(app) {
             _ if moved.is_some() => moved,
             Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),

@@ -118,6 +118,7 @@ fn field(drift: &FieldDrift) -> String {
     let FieldDrift { object, field, wanted, found } = drift;
     let shown = |text: &String| visible(text);
     match (wanted, found) {
+        (None, Some(_)) if field.is_empty() => format!("{object} is there, and should not be"),
         _ if field.is_empty() => format!("{object} is gone"),
         (Some(wanted), Some(found)) => format!("{object} {field} is {}, not {}", shown(found), shown(wanted)),
         (Some(wanted), None) => format!("{object} {field} is gone, it was {}", shown(wanted)),
@@ -176,6 +177,7 @@ pub fn blocked(blocked: &Blocked) -> String {
                 "what is in its volumes ({volumes}) would stay with {with}: keep that, or give the volumes other names and begin with empty ones"
             )
         }
+        Blocked::Refused { objects } => format!("the cluster would refuse it: {}", objects.join("; ")),
         Blocked::PortHeld { port, by } => {
             format!(
                 "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
@@ -193,6 +195,7 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::Moves { .. } => "moves",
         Blocked::RenamedInCluster { .. } => "renamed-in-cluster",
         Blocked::VolumesStay { .. } => "volumes-stay",
+        Blocked::Refused { .. } => "refused",
         Blocked::PortHeld { .. } => "port-held",
     }
 }

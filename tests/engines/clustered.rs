@@ -1,5 +1,7 @@
 //! norn's runtime kubernetes as its user meets it: the binary, a spec, and what the cluster then has.
 
+mod adopted;
+mod bench;
 mod calls;
 mod cloudflare;
 mod crash;
@@ -10,6 +12,9 @@ mod looked_up;
 mod refused;
 
 use std::ops::Deref;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use crate::cluster::{Cluster, Namespace};
 use crate::get;
@@ -154,4 +159,28 @@ fn has(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "`{word}` is not in:\n{text}");
     }
+}
+
+/// Asks without a pause while something is done: not one request may be lost.
+fn under_load(host: &str, port: u16, work: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let (asked, lost) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if let Err(error) = get(host, port) {
+                        lost.lock().expect("no reader panics").push(error);
+                    }
+                }
+            });
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    let (lost, asked) = (lost.into_inner().expect("no reader panicked"), asked.into_inner());
+    assert!(asked > 200, "only {asked} requests were made");
+    assert_eq!(lost, Vec::<String>::new(), "of {asked}");
 }

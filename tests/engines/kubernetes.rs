@@ -315,13 +315,31 @@ fn a_job_tells_what_it_wrote_and_logs_are_followed() {
         let run = async |name: &str, line: &str| {
             let job = wanted.app().job(name, &Command::Shell(line.to_owned()), Duration::from_secs(30));
             reached.apply(&wanted.scope, &job, How::default()).await.expect("it is put");
-            reached.job_done(name, Duration::from_secs(30), std::future::pending()).await
+            reached.job_done(name, Duration::from_secs(30), std::future::pending(), |_| {}).await
         };
-        let log = run("web-migrate-1", "echo $PORT with $TOKEN").await;
-        assert_eq!(log.unwrap_or_else(|error| panic!("{error}")), ["8080 with s3cret"]);
+        run("web-migrate-1", "echo $PORT with $TOKEN").await.unwrap_or_else(|error| panic!("{error}"));
+        let log = reached.last_lines("batch.kubernetes.io/job-name=web-migrate-1", 10).await;
+        assert_eq!(log.expect("it has ended")[0].text, "8080 with s3cret");
         let failed = run("web-migrate-2", "echo no table; exit 4").await.expect_err("it fails");
         let WaitError::Failed { story, .. } = &failed else { panic!("{failed}") };
         assert_eq!(story.log, ["no table"], "{failed}");
+
+        // One whose pod cannot be made does not keep anybody waiting.
+        let mut lost = Wanted::web(&base(cluster));
+        lost.image =
+            "127.0.0.1:1/shop/none@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+                .to_owned();
+        let job =
+            lost.app().job("web-migrate-3", &Command::Shell("true".to_owned()), Duration::from_secs(600));
+        reached.apply(&wanted.scope, &job, How::default()).await.expect("it is put");
+        let mut told = Vec::new();
+        let tell = |line: &str| told.push(line.to_owned());
+        let late =
+            reached.job_done("web-migrate-3", Duration::from_secs(4), std::future::pending(), tell).await;
+        let late = late.expect_err("it never starts").to_string();
+        assert!(late.starts_with("job/web-migrate-3 has not started after 4 s"), "{late}");
+        assert!(late.contains("ErrImagePull") || late.contains("ImagePullBackOff"), "{late}");
+        assert!(told.iter().any(|line| line.contains("ImagePull")), "{told:?}");
 
         let mut talker = Wanted::web(&wanted.image);
         talker.definition.role = Role::Worker;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::kinds::{Address, Kind, Object};
 use super::objects::{APP, joined, scope_labels};
+use super::ownership::unclaimed;
 use super::refusal::MANAGER;
 use super::{Cluster, ClusterError};
 use crate::state::Scope;
@@ -108,9 +109,16 @@ impl Cluster {
     pub async fn apply(&self, scope: &Scope, object: &Object, how: How) -> Result<Applied, ClusterError> {
         let Object { address, body } = object;
         let before = self.look(address).await?;
-        if let Some(before) = before.as_ref().filter(|_| !how.adopt) {
-            self.own(scope, address, before)?;
-            of_one_app(self, object, before)?;
+        let foreign = |before: &Value| {
+            self.own(scope, address, before).and_then(|()| of_one_app(self, object, before)).err()
+        };
+        if let Some(before) = &before {
+            match foreign(before) {
+                Some(error) if !how.adopt => return Err(error),
+                Some(_) if !how.dry_run => self.take_over(object, before).await?,
+                None if !how.dry_run && unclaimed(before) => self.claim_as_applied(address).await?,
+                Some(_) | None => {}
+            }
         }
         let put = |force: bool| async move {
             let params = PatchParams {

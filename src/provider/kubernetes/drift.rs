@@ -48,6 +48,7 @@ fn compare(path: &str, wanted: &Value, found: Option<&Value>, differences: &mut 
             }
         }
         (wanted, Some(found)) if wanted == found => {}
+        (wanted, Some(found)) if is_amount(path) && same_amount(wanted, found) => {}
         // The server leaves out what is empty.
         (Value::Array(items), None) if items.is_empty() => {}
         (Value::String(text), None) if text.is_empty() => {}
@@ -57,6 +58,30 @@ fn compare(path: &str, wanted: &Value, found: Option<&Value>, differences: &mut 
             found: found.cloned(),
         }),
     }
+}
+
+/// Whether a field is an amount, which the server writes in units of its own choice.
+fn is_amount(path: &str) -> bool {
+    ["limits", "requests"].iter().any(|part| path.split('.').any(|name| name == *part))
+}
+
+/// Whether two amounts are one, as `500000000` and `500M`.
+fn same_amount(one: &Value, other: &Value) -> bool {
+    let read = |value: &Value| value.as_str().and_then(amount);
+    read(one).is_some_and(|amount| Some(amount) == read(other))
+}
+
+/// An amount in thousandths; none where it is too fine or too much for that.
+fn amount(text: &str) -> Option<u128> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let thousandths = match unit {
+        "m" => 1,
+        "" => 1000,
+        "k" | "M" | "G" | "T" | "P" => 1000 * 1000_u128.pow("kMGTP".find(unit)? as u32 + 1),
+        "Ki" | "Mi" | "Gi" | "Ti" | "Pi" => 1000 * 1024_u128.pow("KMGTP".find(&unit[..1])? as u32 + 1),
+        _ => return None,
+    };
+    number.parse::<u128>().ok()?.checked_mul(thousandths)
 }
 
 /// By which field the items of a list are told apart; none where the list is one value.

@@ -4,13 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
-use kube::api::{ListParams, PostParams};
-use serde_json::Value;
+use kube::api::ListParams;
 
 use super::kinds::{Address, Kind};
-use super::objects::{DEFINITION, RELEASE, joined};
-use super::refusal::MANAGER;
+use super::objects::{DEFINITION, REACHED_BY, RELEASE, joined};
+use super::ownership::as_norn;
 use super::{Cluster, ClusterError};
 
 /// The label by which a Deployment tells the pods of its ReplicaSets apart; its own.
@@ -22,7 +20,7 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 /// The label of the commit that a release is of.
 const COMMIT: &str = "dev.norn.commit";
 /// How often a Deployment that changes meanwhile is read again.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// A release under a definition.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +41,8 @@ impl Cluster {
         name: &str,
         version: Option<Version<'_>>,
     ) -> Result<Option<String>, ClusterError> {
-        let doing = format!("put deployment/{name} back");
+        let address = Address { kind: Kind::Deployment, name: name.to_owned() };
+        let doing = format!("put {address} back");
         let deployments = self.typed::<Deployment>();
         let mut tries = 0;
         loop {
@@ -65,6 +64,7 @@ impl Cluster {
             let said = found.metadata.annotations.get_or_insert_default();
             put(said, RELEASE, release.clone());
             put(said, DEFINITION, definition);
+            put(said, REACHED_BY, of_set(REACHED_BY));
             put(found.metadata.labels.get_or_insert_default(), COMMIT, commit);
             found.metadata.managed_fields = None;
             tries += 1;
@@ -73,45 +73,9 @@ impl Cluster {
                 Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
                 Err(error) => return Err(self.refusal(&doing, error)),
                 Ok(_) => {
-                    self.claim_as_applied(name).await?;
+                    self.claim_as_applied(&address).await?;
                     return Ok(Some(release.unwrap_or_else(|| "what was there".to_owned())));
                 }
-            }
-        }
-    }
-
-    /// Has the fields that were put be norn's as if they had been applied: the next apply takes out what it
-    /// does not want of them, which it does with no others.
-    async fn claim_as_applied(&self, name: &str) -> Result<(), ClusterError> {
-        let doing = format!("claim the fields of deployment/{name}");
-        let deployments = self.typed::<Deployment>();
-        let mut tries = 0;
-        loop {
-            let mut found = self.answer(&doing, deployments.get(name)).await?;
-            let entries = found.metadata.managed_fields.take().unwrap_or_default();
-            let own = |entry: &ManagedFieldsEntry, operation: &str| {
-                let of = (entry.manager.as_deref(), entry.operation.as_deref(), entry.subresource.as_deref());
-                of == (Some(MANAGER), Some(operation), None)
-            };
-            let (put, mut entries): (Vec<_>, Vec<_>) =
-                entries.into_iter().partition(|entry| own(entry, "Update"));
-            for mut entry in put {
-                match entries.iter_mut().find(|entry| own(entry, "Apply")) {
-                    Some(applied) => {
-                        let fields = entry.fields_v1.map(|fields| fields.0).unwrap_or_default();
-                        merge(&mut applied.fields_v1.get_or_insert_with(|| FieldsV1(Value::Null)).0, fields);
-                    }
-                    None => {
-                        entry.operation = Some("Apply".to_owned());
-                        entries.push(entry);
-                    }
-                }
-            }
-            found.metadata.managed_fields = Some(entries);
-            tries += 1;
-            match deployments.replace(name, &as_norn(), &found).await {
-                Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
-                other => return other.map(drop).map_err(|error| self.refusal(&doing, error)),
             }
         }
     }
@@ -177,26 +141,9 @@ fn named(set: &ReplicaSet) -> Vec<String> {
     given.chain(pulled).collect()
 }
 
-fn as_norn() -> PostParams {
-    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
-}
-
 fn put(all: &mut BTreeMap<String, String>, name: &str, value: Option<String>) {
     match value {
         Some(value) => drop(all.insert(name.to_owned(), value)),
         None => drop(all.remove(name)),
-    }
-}
-
-/// Adds to a tree of fields those of another.
-fn merge(into: &mut Value, other: Value) {
-    match (into, other) {
-        (Value::Object(into), Value::Object(other)) => {
-            for (name, fields) in other {
-                merge(into.entry(name).or_insert(Value::Null), fields);
-            }
-        }
-        (into @ Value::Null, other) => *into = other,
-        (_, _) => {}
     }
 }

@@ -104,13 +104,6 @@ impl Cluster {
     /// The pods with these labels that have begun, by name.
     async fn writers(&self, selector: &str) -> Result<Vec<String>, ClusterError> {
         let pods: Vec<Pod> = self.list(ListParams::default().labels(selector)).await?;
-        let begun = |pod: &Pod| {
-            let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-            containers.into_iter().flatten().any(|container| {
-                let state = container.state.as_ref();
-                state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
-            })
-        };
         let mut names: Vec<String> =
             pods.iter().filter(|pod| begun(pod)).filter_map(|pod| pod.metadata.name.clone()).collect();
         names.sort();
@@ -138,4 +131,13 @@ impl Cluster {
         self.answer(&format!("restart deployment/{name}"), deployments.patch(name, &params, &patch)).await?;
         Ok(())
     }
+}
+
+/// Whether a container of a pod runs, or did.
+pub(super) fn begun(pod: &Pod) -> bool {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    containers.into_iter().flatten().any(|container| {
+        let state = container.state.as_ref();
+        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    })
 }

@@ -1,8 +1,8 @@
 //! A Kubernetes cluster: the objects of apps, and what becomes of them.
 //!
 //! Here: the cluster as the others use it. Elsewhere: the way in (`connect`), what its refusals mean
-//! (`refusal`), what objects an app is (`objects`, `kinds`), putting and removing them (`apply`), how
-//! those that are there differ (`drift`), what serves (`seen`), what served before (`history`), waiting
+//! (`refusal`), what objects an app is (`objects`, `kinds`), putting and removing them (`apply`), whose
+//! their fields are (`ownership`), how those that are there differ (`drift`), what serves (`seen`), what served before (`history`), waiting
 //! until an app runs (`rollout`) and why it does not (`reasons`), what pods write (`logs`), texts in
 //! ConfigMaps of others (`text`).
 //! Invariants: what is changed carries this project's and this stage's labels, or was adopted on
@@ -15,6 +15,7 @@ pub mod history;
 pub mod kinds;
 pub mod logs;
 pub mod objects;
+mod ownership;
 pub mod reasons;
 mod refusal;
 pub mod rollout;

@@ -50,6 +50,8 @@ pub const APP: &str = "dev.norn.app";
 /// The annotations that say which release runs under which definition.
 pub const RELEASE: &str = "dev.norn/release";
 pub const DEFINITION: &str = "dev.norn/definition";
+/// The annotation of a Deployment that says by which kinds of objects it is reached.
+pub const REACHED_BY: &str = "dev.norn/reached-by";
 
 /// An app and what it runs.
 #[derive(Debug)]
@@ -99,8 +101,7 @@ impl App<'_> {
         let mut objects: Vec<Object> = self.secret().into_iter().collect();
         objects.extend(self.claims());
         objects.push(self.deployment());
-        objects.extend(self.service());
-        objects.extend(self.ingress());
+        objects.extend(self.ways());
         objects
     }
 
@@ -133,10 +134,11 @@ impl App<'_> {
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
         };
         let mut object = self.object(Kind::Deployment, self.name.as_str(), &self.labels(true));
-        let said = [(RELEASE, &self.extra.release), (DEFINITION, &self.extra.digest)];
-        for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
-            object.body["metadata"]["annotations"][name] = json!(value);
-        }
+        let kinds: Vec<&str> = self.ways().map(|way| way.address.kind.as_str()).collect();
+        let ways = (!kinds.is_empty()).then(|| kinds.join(","));
+        annotate(&mut object, RELEASE, self.extra.release.as_deref());
+        annotate(&mut object, DEFINITION, self.extra.digest.as_deref());
+        annotate(&mut object, REACHED_BY, ways.as_deref());
         let mut spec = json!({
             "replicas": self.definition.replicas,
             "selector": {"matchLabels": self.selector()},
@@ -187,11 +189,17 @@ impl App<'_> {
         self.listens()?;
         let Ingress { class, host } = self.definition.ingress.as_ref()?;
         let mut object = self.object(Kind::Ingress, self.name.as_str(), &self.labels(false));
+        annotate(&mut object, DEFINITION, self.extra.digest.as_deref());
         let backend = json!({"service": {"name": self.name.to_string(), "port": {"name": PORT}}});
         let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
         object.body["spec"] =
             json!({"ingressClassName": class, "rules": [{"host": host, "http": {"paths": paths}}]});
         Some(object)
+    }
+
+    /// All by which it is reached.
+    pub fn ways(&self) -> impl Iterator<Item = Object> {
+        self.service().into_iter().chain(self.ingress())
     }
 
     /// What its volumes stand on, but for folders of a node.
@@ -366,6 +374,12 @@ impl App<'_> {
         let cpu = resources.cpu.map(|cpu| ("cpu".to_owned(), json!(thousandths(cpu))));
         let memory = resources.memory.map(|memory| ("memory".to_owned(), json!(bytes(memory))));
         cpu.into_iter().chain(memory).collect()
+    }
+}
+
+fn annotate(object: &mut Object, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        object.body["metadata"]["annotations"][name] = json!(value);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use tokio::time::{Instant, sleep};
@@ -71,6 +72,8 @@ impl Cluster {
             let began = Instant::now();
             let mut pause = Pause::new();
             let mut told = String::new();
+            // What it said of the attempt before, where the same pods are tried once more.
+            let mut stale = None;
             loop {
                 let look =
                     self.answer(&format!("look at {what}"), self.typed::<Deployment>().get(name)).await;
@@ -78,7 +81,11 @@ impl Cluster {
                     sleep(FIRST).await;
                     continue;
                 };
+                let late = no_progress(&deployment);
+                let stale = stale.get_or_insert(late);
+                let fresh = late.is_some() && late != *stale;
                 let (failed, missing) = match deployed(&deployment) {
+                    _ if fresh => (Some("made no progress within its deadline".to_owned()), String::new()),
                     Seen::Done => return Ok(()),
                     Seen::Failed(why) => (Some(why), String::new()),
                     Seen::Not(missing) => (None, missing),
@@ -105,44 +112,51 @@ impl Cluster {
         }
     }
 
-    /// Waits until a Job has ended well; gives what it wrote last.
+    /// Waits until a Job has ended well. It is to have a pod at work within `start`; `progress` is told
+    /// why it has none.
     ///
     /// # Errors
     /// [`WaitError`], with what it wrote last.
     pub async fn job_done(
         &self,
         name: &str,
-        within: Duration,
+        start: Duration,
         cancelled: impl Future<Output = ()>,
-    ) -> Result<Vec<String>, WaitError> {
+        mut progress: impl FnMut(&str),
+    ) -> Result<(), WaitError> {
         let what = format!("job/{name}");
         let selector = format!("batch.kubernetes.io/job-name={name}");
         let waiting = async {
             let began = Instant::now();
             let mut pause = Pause::new();
+            let (mut begun, mut told) = (false, String::new());
             loop {
                 let look = self.answer(&format!("look at {what}"), self.typed::<Job>().get(name)).await;
                 let Some(job) = pause.seen(look)? else {
                     sleep(FIRST).await;
                     continue;
                 };
-                let failed = match ended(&job) {
-                    Seen::Done => {
-                        let pods = self.pods(&selector).await;
-                        let Some(pod) = pods.first() else { return Ok(Vec::new()) };
-                        return Ok(self.last_words(pod).await);
-                    }
+                let mut failed = match ended(&job) {
+                    Seen::Done => return Ok(()),
                     Seen::Failed(why) => Some(why),
-                    Seen::Not(_) if began.elapsed() >= within => {
-                        Some(format!("has not ended after {} s", within.as_secs()))
-                    }
                     Seen::Not(_) => None,
                 };
+                if failed.is_none() && !begun {
+                    let pods = self.pods(&selector).await;
+                    begun = pods.iter().any(super::logs::begun);
+                    let line = pods.iter().find_map(reason).map(|reason| reason.to_string());
+                    if let Some(line) = line.filter(|line| !begun && *line != told) {
+                        progress(&line);
+                        told = line;
+                    }
+                    let late = !begun && began.elapsed() >= start;
+                    failed = late.then(|| format!("has not started after {} s", start.as_secs()));
+                }
                 if let Some(why) = failed {
                     let story = self.story(name, Vec::new(), &self.pods(&selector).await).await;
                     return Err(WaitError::Failed { what: what.clone(), why, story });
                 }
-                pause.wait(within.saturating_sub(began.elapsed())).await;
+                pause.wait(SLOWEST).await;
             }
         };
         tokio::select! {
@@ -191,10 +205,6 @@ fn deployed(deployment: &Deployment) -> Seen {
     if status.observed_generation < deployment.metadata.generation {
         return Seen::Not("it was not looked at yet".to_owned());
     }
-    let condition = |kind: &str| status.conditions.iter().flatten().find(|one| one.type_ == kind);
-    if condition("Progressing").is_some_and(|one| one.reason.as_deref() == Some("ProgressDeadlineExceeded")) {
-        return Seen::Failed("made no progress within its deadline".to_owned());
-    }
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let (all, new, ready) = (
         status.replicas.unwrap_or(0),
@@ -211,6 +221,13 @@ fn deployed(deployment: &Deployment) -> Seen {
         return Seen::Not(format!("{ready} of {new} new replicas are ready"));
     }
     Seen::Done
+}
+
+/// When the controller said that the newest version makes no progress, if it did.
+fn no_progress(deployment: &Deployment) -> Option<Option<Timestamp>> {
+    let mut conditions = deployment.status.as_ref()?.conditions.iter().flatten();
+    let late = conditions.find(|one| one.reason.as_deref() == Some("ProgressDeadlineExceeded"))?;
+    Some(late.last_update_time.as_ref().map(|time| time.0))
 }
 
 fn ended(job: &Job) -> Seen {

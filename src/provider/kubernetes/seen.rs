@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::Value;
 
-use super::objects::{APP, DEFINITION, RELEASE, joined};
+use super::apply::Live;
+use super::kinds::{Address, Kind};
+use super::objects::{APP, DEFINITION, REACHED_BY, RELEASE, joined};
 use super::reasons::reason;
 use super::{Cluster, ClusterError};
 
@@ -67,8 +69,42 @@ impl Cluster {
     }
 }
 
+/// The kinds of which [`serving`] wants to know all objects.
+pub const KINDS: [Kind; 3] = [Kind::Deployment, Kind::Service, Kind::Ingress];
+
+/// What serves of an app, read from its objects of [`KINDS`] among others.
+pub fn serving(app: &str, live: &Live) -> Option<Serving> {
+    let deployment = live.get(&Address { kind: Kind::Deployment, name: app.to_owned() })?;
+    let serving = deployed(deployment);
+    let reached = reached(app, deployment, live);
+    Some(Serving { definition: serving.definition.filter(|_| reached), ..serving })
+}
+
+/// Whether an app is reached by what its Deployment says and by nothing else. An Ingress follows the
+/// Deployment once that serves, so it can be one of the definition before.
+fn reached(app: &str, deployment: &Value, live: &Live) -> bool {
+    let annotation = |object: &Value, name: &str| object["metadata"]["annotations"][name].clone();
+    let ways = live.iter().filter(|(address, object)| {
+        address.kind != Kind::Deployment && object["metadata"]["labels"][APP].as_str() == Some(app)
+    });
+    let mut found = Vec::new();
+    for (address, object) in ways {
+        let older = address.kind == Kind::Ingress
+            && annotation(object, DEFINITION) != annotation(deployment, DEFINITION);
+        if older || address.name != app {
+            return false;
+        }
+        found.push(address.kind.as_str());
+    }
+    let wanted = annotation(deployment, REACHED_BY);
+    let mut wanted: Vec<&str> = wanted.as_str().map(|kinds| kinds.split(',').collect()).unwrap_or_default();
+    wanted.sort_unstable();
+    found.sort_unstable();
+    wanted == found
+}
+
 /// Reads a Deployment.
-pub fn serving(deployment: &Value) -> Serving {
+fn deployed(deployment: &Value) -> Serving {
     let (metadata, spec, status) = (&deployment["metadata"], &deployment["spec"], &deployment["status"]);
     let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let conditions = || status["conditions"].as_array().into_iter().flatten();
@@ -88,4 +124,10 @@ pub fn serving(deployment: &Value) -> Serving {
         ready: number(&status["availableReplicas"]),
         why: said.filter(|_| !complete),
     }
+}
+
+/// Whether the pods of a Deployment are pulled with what a Secret holds.
+pub fn pulls_with(deployment: &Value, secret: &str) -> bool {
+    let named = deployment["spec"]["template"]["spec"]["imagePullSecrets"].as_array().into_iter().flatten();
+    named.into_iter().any(|one| one["name"] == secret)
 }

@@ -1,14 +1,10 @@
 //! The life of an app in a cluster.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-
 use crate::cluster::Cluster;
+use crate::get_soon;
 use crate::sandbox::until;
-use crate::{get, get_soon};
 
-use super::{Shop, WHAT, has};
+use super::{Shop, WHAT, has, under_load};
 
 #[test]
 fn an_app_is_built_pushed_rolled_out_changed_and_taken_away() {
@@ -97,30 +93,13 @@ fn not_one_request_is_lost_while_a_new_version_takes_over() {
     let port = shop.node_port();
     let host = cluster.node_address().to_owned();
     get_soon(&host, port);
-    let stop = AtomicBool::new(false);
-    let (asked, lost) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    if let Err(error) = get(&host, port) {
-                        lost.lock().expect("no reader panics").push(error);
-                    }
-                }
-            });
-        }
+    under_load(&host, port, || {
         for version in ["v1", "v2"] {
             shop.web(&format!("env: {{VERSION: {version}}}\nreplicas: 2"));
             shop.ok("apply --yes");
         }
         shop.ok("restart web --yes");
-        stop.store(true, Ordering::Relaxed);
     });
-    let lost = lost.into_inner().expect("no reader panicked");
-    let asked = asked.into_inner();
-    assert!(asked > 200, "only {asked} requests were made");
-    assert_eq!(lost, Vec::<String>::new(), "of {asked}");
     shop.answers(port, "v2 one");
     shop.plan_is_empty();
     shop.destroy();
