@@ -4,6 +4,8 @@ mod cloudflare;
 mod crash;
 mod deploys;
 mod failures;
+#[cfg(feature = "failpoints")]
+pub mod struck;
 
 use std::ops::Deref;
 

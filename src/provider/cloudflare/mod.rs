@@ -11,6 +11,7 @@ pub mod dns;
 pub mod tunnel;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 pub use call::CloudflareError;
 
+use crate::failpoint;
 use crate::secret::Secret;
 use crate::spec::name::{AppName, ProjectName, StageName};
 use crate::state::Scope;
@@ -129,6 +131,14 @@ impl Cloudflare {
         }
         let http = builder.build().map_err(|error| bad(&error.to_string()))?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: token.clone(), limits })
+    }
+
+    /// A boundary of a change: where tests strike.
+    fn talk(&self, act: &str, doing: &str) -> Result<(), CloudflareError> {
+        failpoint::talk(act, Path::new(doing)).map_err(|error| CloudflareError::Unreachable {
+            server: self.base.clone(),
+            why: error.to_string(),
+        })
     }
 }
 
