@@ -215,10 +215,9 @@ pub async fn teardown(
             let _ = volumes::forget(folders, app);
             match work.runtime {
                 Runtime::Docker => container::remove(&step.run.world, app, &work.spares).await?,
-                // What was built here may have been built elsewhere, where there is an engine.
-                Runtime::Kubernetes => {
-                    let _ = container::remove(&step.run.world, app, &work.spares).await;
-                }
+                // What it ran may have been built elsewhere: here there need not be an engine.
+                Runtime::Kubernetes if step.run.world.engine().await.is_err() => {}
+                Runtime::Kubernetes => container::remove(&step.run.world, app, &work.spares).await?,
                 Runtime::Process => {}
             }
             Ok(done)

@@ -10,6 +10,8 @@ mod failures;
 mod logins;
 mod looked_up;
 mod refused;
+#[cfg(feature = "failpoints")]
+pub mod struck;
 
 use std::ops::Deref;
 use std::sync::Mutex;

@@ -9,6 +9,8 @@ mod deploys;
 mod health;
 mod pulled;
 mod push;
+#[cfg(feature = "failpoints")]
+pub mod struck;
 mod volumes;
 
 use std::ops::Deref;

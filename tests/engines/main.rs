@@ -7,6 +7,8 @@ mod cloudflare;
 mod cluster;
 mod clustered;
 mod containers;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod docker;
 #[path = "../support/engine.rs"]
 mod engine;
@@ -15,6 +17,9 @@ mod kubernetes;
 #[path = "../support/load.rs"]
 mod load;
 mod manifests;
+#[cfg(feature = "failpoints")]
+#[path = "../support/matrix/mod.rs"]
+mod matrix;
 mod pods;
 #[path = "../support/registry.rs"]
 mod registry;

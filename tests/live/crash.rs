@@ -1,107 +1,112 @@
-//! norn struck at every boundary in every way, and applied again: the world and the records are as
-//! if nothing had happened.
+//! norn struck at every boundary in every way, and applied again, on every kind of store.
 //!
-//! Here: which cases there are. In the submodules: the projects that are changed (`scenario`), what
-//! one looks like afterwards (`world`), one case (`case`), the figures (`table`).
-//!
-//! No list of boundaries is kept: an undisturbed apply tells which it reaches and what can happen
-//! there. `NORN_CRASH=full` adds every late answer, of which only some are tried otherwise;
-//! `NORN_CRASH_CASE` names the one case to run, or how the names of several begin; `NORN_CRASH_JOBS` is how many run at once.
+//! Here: which changes there are. Elsewhere: the cases of one (`tests/support/matrix`); in the submodules
+//! the projects that are changed (`scenario`), what one looks like (`world`).
 
-mod case;
 mod scenario;
-mod table;
 mod world;
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::fs;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use case::{Case, Point, RENEWAL, Strike};
-use scenario::Scenario;
-use table::{Outcome, Table};
-use world::{Kind, World};
-
-/// Of late answers, every so many is tried: they are the slowest cases, and the least different.
-const LATE: usize = 4;
-/// Of the moments at which a run is killed first, every so many is followed by a second kill.
-const TWICE: usize = 17;
+use self::scenario::Scenario;
+use self::world::{Kind, Lent};
+use crate::matrix::case::equip;
+use crate::matrix::table::Table;
+use crate::matrix::world::World;
+use crate::matrix::{Change, Choice, Stage, strike};
+use crate::support::Sandbox;
 
 #[test]
 fn struck_at_every_boundary_norn_goes_on_as_if_nothing_had_happened() {
-    let alone = std::env::var("NORN_CRASH_CASE").ok();
     let mut table = Table::default();
     for kind in world::KINDS.iter().filter(|kind| (kind.there)()) {
-        for scenario in scenario::all() {
-            matrix(kind, scenario, alone.as_deref().unwrap_or_default(), &mut table);
-        }
+        let not = if kind.connected { None } else { Some("cut") };
+        let choice =
+            Choice { chosen: |_| true, others: 1, faults: 1, late: 4, twice: Some(17), not, jobs: 6 };
+        let changes = scenario::all().iter();
+        let changes = changes.map(|scenario| Box::new(Stored { kind, scenario }) as Box<dyn Change>);
+        table.merge(strike(&changes.collect::<Vec<_>>(), choice));
     }
-    table.conclude();
+    table.conclude("crash-matrix.md");
 }
 
-/// All cases of a scenario, on one kind of store.
-fn matrix(kind: &'static Kind, scenario: &'static Scenario, alone: &str, table: &mut Table) {
-    let calm = Case { kind, scenario, strikes: Vec::new() };
-    let wanted = |case: &Case| case.to_string().starts_with(alone);
-    // A case is named by what it begins with, and more.
-    let leads = |case: &Case| wanted(case) || alone.starts_with(&format!("{case} | "));
-    if !leads(&calm) {
-        return;
-    }
-    let (expected, points) = calm.undisturbed();
-    let one = |point: &Point, fault: &str| Case {
-        strikes: vec![Strike { point: point.name.clone(), fault: fault.to_owned() }],
-        ..calm.clone()
-    };
-    // One that is named is not to be left out.
-    let full = alone.contains('#') || std::env::var("NORN_CRASH").is_ok_and(|value| value == "full");
-    let mut cases = Vec::new();
-    let mut late = 0;
-    for point in &points {
-        for fault in point.faults.iter().filter(|fault| *fault != "cut" || kind.connected) {
-            late += usize::from(fault == "late");
-            if fault != "late" || full || late % LATE == 1 {
-                cases.push(one(point, fault));
-            }
-        }
-    }
-    cases.retain(wanted);
-    table.add(&calm, "struck once", points.len(), &run(cases, &expected));
-
-    // The run that recovers is killed while it does.
-    let mut again = Vec::new();
-    let mut twice = 0;
-    let firsts = points.iter().filter(|point| !point.name.starts_with(RENEWAL));
-    for first in firsts.step_by(if full { 1 } else { TWICE }).map(|point| one(point, "kill")) {
-        if !leads(&first) {
-            continue;
-        }
-        for point in first.recovery() {
-            twice += 1;
-            let mut both = first.clone();
-            both.strikes.push(Strike { point, fault: "kill".to_owned() });
-            again.push(both);
-        }
-    }
-    again.retain(wanted);
-    table.add(&calm, "killed again while recovering", twice, &run(again, &expected));
+/// A change of a project whose state is in a kind of store.
+struct Stored {
+    kind: &'static Kind,
+    scenario: &'static Scenario,
 }
 
-/// Runs the cases, some at once: they mostly wait.
-fn run(cases: Vec<Case>, expected: &World) -> Vec<(Case, Outcome)> {
-    let jobs = std::env::var("NORN_CRASH_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(6);
-    let queue = Mutex::new(VecDeque::from(cases));
-    let results = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some(case) = next else { return };
-                    let outcome = case.run(expected);
-                    results.lock().unwrap_or_else(PoisonError::into_inner).push((case, outcome));
-                }
-            });
+impl Change for Stored {
+    fn name(&self) -> String {
+        format!("{} | {}", self.kind.name, self.scenario.name)
+    }
+
+    fn stage(&self) -> Box<dyn Stage + '_> {
+        Box::new(Project::new(self))
+    }
+
+    fn heartbeat(&self) -> u32 {
+        20
+    }
+}
+
+/// A project about to be changed.
+struct Project {
+    sandbox: Sandbox,
+    _database: Option<Lent>,
+    port: u16,
+    kind: &'static Kind,
+}
+
+impl Project {
+    fn new(change: &Stored) -> Self {
+        let Stored { kind, scenario } = change;
+        let mut sandbox = Sandbox::new();
+        equip(&mut sandbox);
+        let database = (kind.database)();
+        let url = database.as_ref().map(|database| (world::VARIABLE.to_owned(), database.url()));
+        sandbox.env.extend(url);
+        // A commit's name tells when it was made.
+        for date in ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"] {
+            sandbox.env.insert(date.to_owned(), "2026-01-01T00:00:00Z".to_owned());
         }
-    });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let project = Self { sandbox, _database: database, port: own_port(), kind };
+        if let Some(before) = scenario.before {
+            scenario::write(&project.sandbox, before, project.port);
+            project.sandbox.ok("apply --yes");
+        }
+        scenario::write(&project.sandbox, scenario.after, project.port);
+        if scenario.copies {
+            fs::remove_dir_all(project.sandbox.path(".norn/bin")).expect("supervisors run from there");
+        }
+        project
+    }
+}
+
+impl Stage for Project {
+    fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    fn project(&self) -> &str {
+        "shop"
+    }
+
+    fn look(&self) -> World {
+        world::look(self.kind, &self.sandbox, self.port)
+    }
+}
+
+/// A port that no other case has. It is above those of outgoing connections, and supervisors take
+/// theirs from below.
+fn own_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 61_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 4_500;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -13,6 +13,9 @@ mod git_server;
 #[path = "../support/load.rs"]
 mod load;
 mod local;
+#[cfg(feature = "failpoints")]
+#[path = "../support/matrix/mod.rs"]
+mod matrix;
 mod postgres_connect;
 #[path = "../support/postgres.rs"]
 mod postgres_server;

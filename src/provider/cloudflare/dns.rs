@@ -125,8 +125,9 @@ impl Cloudflare {
                 }
                 let doing = format!("change the record of {host}");
                 let path = format!("/zones/{zone}/dns_records/{}", found.id);
+                self.talk("ask to", &doing)?;
                 match self.call(&doing, &Method::PATCH, &path, Some(&wanted)).await {
-                    Ok(_) => return Ok(Change::Changed),
+                    Ok(_) => return self.talk("asked to", &doing).map(|()| Change::Changed),
                     Err(gone) if gone.found == Found::Nothing && !tried => tried = true,
                     Err(failed) => return Err(failed.error),
                 }
@@ -134,8 +135,9 @@ impl Cloudflare {
             }
             let doing = format!("make a record for {host}");
             let path = format!("/zones/{zone}/dns_records");
+            self.talk("ask to", &doing)?;
             match self.once(&doing, &Method::POST, &path, Some(&wanted)).await {
-                Ok(_) => return Ok(Change::Created),
+                Ok(_) => return self.talk("asked to", &doing).map(|()| Change::Created),
                 // The look that follows tells whose it is.
                 Err(failed) if failed.found == Found::Taken && !tried => {}
                 Err(failed) => patience.wait(failed).await?,
@@ -156,8 +158,12 @@ impl Cloudflare {
         for record in records.iter().filter(|record| record.mark().as_ref() == Some(mark)) {
             let doing = format!("delete the record of {host}");
             let path = format!("/zones/{zone}/dns_records/{}", record.id);
+            self.talk("ask to", &doing)?;
             match self.call(&doing, &Method::DELETE, &path, None).await {
-                Ok(_) => removed = true,
+                Ok(_) => {
+                    self.talk("asked to", &doing)?;
+                    removed = true;
+                }
                 Err(gone) if gone.found == Found::Nothing => removed = true,
                 Err(failed) => return Err(failed.error),
             }

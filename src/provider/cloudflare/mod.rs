@@ -11,10 +11,12 @@ pub mod dns;
 pub mod tunnel;
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 pub use call::CloudflareError;
 
+use crate::failpoint;
 use crate::provider::tls;
 use crate::secret::Secret;
 use crate::spec::name::{AppName, ProjectName, StageName};
@@ -127,6 +129,14 @@ impl Cloudflare {
         }
         let http = builder.build().map_err(|error| bad(&error.to_string()))?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: token.clone(), limits })
+    }
+
+    /// A boundary of a change: where tests strike.
+    fn talk(&self, act: &str, doing: &str) -> Result<(), CloudflareError> {
+        failpoint::talk(act, Path::new(doing)).map_err(|error| CloudflareError::Unreachable {
+            server: self.base.clone(),
+            why: error.to_string(),
+        })
     }
 }
 

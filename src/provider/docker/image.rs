@@ -84,9 +84,12 @@ impl Engine {
 
     /// Gives an image a name.
     pub async fn name(&self, id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
-        let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        let (options, name) =
+            (TagImageOptionsBuilder::new().repo(repository).tag(tag).build(), format!("{repository}:{tag}"));
+        self.talk("give the image the name", &name)?;
         let named = self.docker.tag_image(id, Some(options)).await;
-        named.map_err(|error| self.failed("name the image", &error))
+        named.map_err(|error| self.failed("name the image", &error))?;
+        self.talk("gave the image the name", &name)
     }
 
     /// The ids of the images with these labels; all of norn's where there are none.
@@ -133,10 +136,12 @@ impl Engine {
     /// Removes an image that nothing uses, or one of its names; one that is gone is as wanted.
     pub async fn remove_image(&self, id: &str) -> Result<(), EngineError> {
         let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+        self.talk("remove the image", id)?;
         match self.docker.remove_image(id, Some(options), None).await {
-            Ok(_) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
-            Err(error) => Err(self.failed("remove an image", &error)),
+            Ok(_) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
+            Err(error) => return Err(self.failed("remove an image", &error)),
         }
+        self.talk("removed the image", id)
     }
 }
 

@@ -14,12 +14,14 @@ pub mod refusal;
 pub mod registry;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use bollard::errors::Error;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
+use crate::failpoint;
 use crate::provider::machine;
 use crate::spec::name::AppName;
 use crate::state::Scope;
@@ -119,6 +121,17 @@ impl Engine {
         }
     }
 
+    /// A boundary of an act on a container or an image: where tests strike.
+    fn talk(&self, act: &str, on: &str) -> Result<(), EngineError> {
+        // What stands before it is of the project's name, or the registry's.
+        let on = on.rsplit('/').next().unwrap_or_default();
+        failpoint::talk(act, Path::new(on)).map_err(|error| EngineError::Lost {
+            host: self.host.clone(),
+            doing: act.to_owned(),
+            why: error.to_string(),
+        })
+    }
+
     /// Removes the containers of an app whose holders are dead; how many there were.
     ///
     /// # Errors
@@ -135,7 +148,9 @@ impl Engine {
             if holder.is_some_and(|holder| machine::alive(&holder) != Some(false)) {
                 continue;
             }
+            self.talk("remove", "a container that was left")?;
             self.remove(&container.id.unwrap_or_default()).await?;
+            self.talk("removed", "a container that was left")?;
             removed += 1;
         }
         Ok(removed)

@@ -18,7 +18,7 @@ impl Engine {
     /// it comes; one that is there is not sent again.
     ///
     /// Meanwhile the image has that name here too. It keeps it where it has no other, and a push that is
-    /// dropped leaves it.
+    /// dropped leaves it to the next one of the image.
     ///
     /// # Errors
     /// [`RegistryError`] where the registry does not take the image or has none afterwards; what the
@@ -40,11 +40,16 @@ impl Engine {
         };
         let credentials = logins.credentials(&image).await?;
         let before = self.found(&image).await.map_err(no_name)?.and_then(|image| image.id);
+        let pushed = self.found(id).await?;
+        // Where it is the image's already, a push that was killed left it.
+        let before =
+            before.filter(|before| pushed.as_ref().and_then(|image| image.id.as_ref()) != Some(before));
         // An image goes with its last name; a digest is one too, but goes with the tags of its repository.
         let own = format!("{repository}@");
-        let named = self.found(id).await?.is_some_and(|image| {
-            let digests = image.repo_digests.into_iter().flatten().filter(|name| !name.starts_with(&own));
-            image.repo_tags.into_iter().flatten().chain(digests).next().is_some()
+        let named = pushed.is_some_and(|pushed| {
+            let tags = pushed.repo_tags.into_iter().flatten().filter(|name| *name != image);
+            let digests = pushed.repo_digests.into_iter().flatten().filter(|name| !name.starts_with(&own));
+            tags.chain(digests).next().is_some()
         });
         self.name(id, repository, tag).await.map_err(no_name)?;
         let pushed = self.push_named(repository, tag, credentials, on_line).await;

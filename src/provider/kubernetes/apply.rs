@@ -128,8 +128,9 @@ impl Cluster {
                 field_validation: Some(ValidationDirective::Strict),
             };
             let call = self.of(address.kind);
-            let patch = Patch::Apply(body);
-            self.answer(&format!("apply {address}"), call.patch(&address.name, &params, &patch)).await
+            let (doing, patch) = (format!("apply {address}"), Patch::Apply(body));
+            let call = call.patch(&address.name, &params, &patch);
+            if how.dry_run { self.answer(&doing, call).await } else { self.change(&doing, call).await }
         };
         let after = match put(how.adopt || how.force).await {
             // What norn itself set before it applied on the server.
@@ -178,7 +179,7 @@ impl Cluster {
                 other => other.map(|_| ()),
             }
         };
-        self.answer(&format!("delete {address}"), gone).await?;
+        self.change(&format!("delete {address}"), gone).await?;
         let began = Instant::now();
         while let Some(left) = self.look(address).await? {
             if left["metadata"]["uid"].as_str() != uid.as_deref() {

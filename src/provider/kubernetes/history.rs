@@ -45,6 +45,7 @@ impl Cluster {
         let doing = format!("put {address} back");
         let deployments = self.typed::<Deployment>();
         let mut tries = 0;
+        self.talk("ask to", &doing)?;
         loop {
             let mut found = self.answer(&doing, deployments.get(name)).await?;
             let Some(former) = self.former(&found, version).await? else { return Ok(None) };
@@ -73,7 +74,9 @@ impl Cluster {
                 Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
                 Err(error) => return Err(self.refusal(&doing, error)),
                 Ok(_) => {
+                    self.talk("asked to", &doing)?;
                     self.claim_as_applied(&address).await?;
+                    self.talk("claimed what it was asked to", &doing)?;
                     return Ok(Some(release.unwrap_or_else(|| "what was there".to_owned())));
                 }
             }

@@ -128,7 +128,7 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(RESTARTER.to_owned()), ..PatchParams::default() };
         let deployments = self.of(Kind::Deployment);
         let patch = Patch::Merge(&patch);
-        self.answer(&format!("restart deployment/{name}"), deployments.patch(name, &params, &patch)).await?;
+        self.change(&format!("restart deployment/{name}"), deployments.patch(name, &params, &patch)).await?;
         Ok(())
     }
 }

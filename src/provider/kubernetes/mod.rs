@@ -22,6 +22,7 @@ pub mod rollout;
 pub mod seen;
 pub mod text;
 
+use std::path::Path;
 use std::time::Duration;
 
 use kube::Client;
@@ -31,6 +32,8 @@ use serde::de::DeserializeOwned;
 
 use kinds::Kind;
 pub use refusal::ClusterError;
+
+use crate::failpoint;
 
 /// How long a call may go without an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,6 +94,26 @@ impl Cluster {
                 why: format!("asked to {doing}, it said nothing for {} s", PATIENCE.as_secs()),
             }),
         }
+    }
+
+    /// The answer to a call that changes something.
+    async fn change<T>(
+        &self,
+        doing: &str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
+        self.talk("ask to", doing)?;
+        let answer = self.answer(doing, call).await?;
+        self.talk("asked to", doing)?;
+        Ok(answer)
+    }
+
+    /// A boundary of a change: where tests strike.
+    fn talk(&self, act: &str, doing: &str) -> Result<(), ClusterError> {
+        failpoint::talk(act, Path::new(doing)).map_err(|error| ClusterError::Unreachable {
+            server: self.server.clone(),
+            why: error.to_string(),
+        })
     }
 
     fn refusal(&self, doing: &str, error: kube::Error) -> ClusterError {

@@ -37,7 +37,7 @@ impl Cluster {
         }
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let (objects, patch) = (self.of(address.kind), Patch::Merge(&patch));
-        self.answer(&format!("take over {address}"), objects.patch(&address.name, &params, &patch)).await?;
+        self.change(&format!("take over {address}"), objects.patch(&address.name, &params, &patch)).await?;
         self.claim_as_applied(address).await
     }
 

@@ -80,7 +80,7 @@ impl Cluster {
                     other => other.map(|_| true),
                 }
             };
-            if self.answer(&format!("change configmap/{name}"), put).await? {
+            if self.change(&format!("change configmap/{name}"), put).await? {
                 return Ok(true);
             }
             sleep(PAUSE.min(Duration::from_millis(10) * round)).await;

@@ -17,15 +17,15 @@ ingress:
 ";
 
 /// A shop whose apps the world reaches through a tunnel.
-struct Routed<'a> {
-    shop: Shop<'a>,
+pub(super) struct Routed<'a> {
+    pub(super) shop: Shop<'a>,
     account: Account,
     /// What its health is asked by: absent, the name that leads to it, so that another one rolls it.
-    asked_by: Option<&'static str>,
+    pub(super) asked_by: Option<&'static str>,
 }
 
 impl<'a> Routed<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
         let mut shop = Shop::new(cluster);
         let account = Account::open(TOKEN);
         account.zone("example.com");
@@ -58,7 +58,7 @@ spec:
     }
 
     /// Writes the spec with `web` reached by a name, or by none.
-    fn spec(&self, host: Option<&str>) {
+    pub(super) fn spec(&self, host: Option<&str>) {
         let host = host.map(|host| format!("\nhosts: {{external: {host}}}")).unwrap_or_default();
         self.shop.web(&format!("env: {{VERSION: v1}}{host}"));
         let space = &self.shop.space.name;
@@ -72,7 +72,7 @@ spec:
         self.shop.write("infraspec.yaml", &text);
     }
 
-    fn config(&self) -> String {
+    pub(super) fn config(&self) -> String {
         self.shop.space.ok("get configmap tunnel --output jsonpath={.data.config\\.yaml}")
     }
 
@@ -87,7 +87,7 @@ spec:
     }
 
     /// The records of the zone beside the one that others made.
-    fn records(&self) -> Vec<String> {
+    pub(super) fn records(&self) -> Vec<String> {
         let mut records = self.account.records("example.com");
         let others = records.iter().position(|record| record.contains("elsewhere.example.net"));
         records.remove(others.expect("what others made stays"));
@@ -99,7 +99,7 @@ spec:
     }
 
     /// Which text cloudflared was started with; empty, none that norn knows of.
-    fn started_with(&self) -> String {
+    pub(super) fn started_with(&self) -> String {
         let path = "{.spec.template.metadata.annotations.dev\\.norn\\.config}";
         self.shop.space.ok(&format!("get deployment cloudflared --output jsonpath={path}"))
     }

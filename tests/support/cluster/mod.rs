@@ -187,6 +187,13 @@ impl Cluster {
         Namespace { cluster: self, name }
     }
 
+    /// Meets one more claim of storage with a folder, where the cluster is ours.
+    pub fn room(&self, folder: &Path) {
+        if self.parts.is_some() {
+            self.apply(&Parts::volume(folder, &uuid::Uuid::new_v4().simple().to_string()));
+        }
+    }
+
     /// A kubeconfig that differs from the administrator's by the apiserver's URL, such as that of a
     /// proxy in between.
     pub fn kubeconfig_at(&self, server: &str) -> PathBuf {

@@ -102,15 +102,7 @@ impl Parts {
              {storageclass.kubernetes.io/is-default-class: \"true\"}}\nprovisioner: kubernetes.io/no-provisioner\n"
             .to_owned();
         for number in 1..=VOLUMES {
-            let folder = world.path(&format!("volumes/{number}"));
-            write!(
-                objects,
-                "---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: folder-{number}}}\nspec:\n  \
-                 capacity: {{storage: 100Gi}}\n  accessModes: [ReadWriteOnce, ReadWriteMany]\n  \
-                 storageClassName: folders\n  hostPath: {{path: {}, type: DirectoryOrCreate}}\n",
-                folder.display()
-            )
-            .expect("a text takes all");
+            objects += &Self::volume(&world.path(&format!("volumes/{number}")), &number.to_string());
         }
         objects
     }
@@ -118,6 +110,16 @@ impl Parts {
     /// What the apiserver was asked by service accounts, a line of JSON each.
     pub fn asked(&self) -> String {
         fs::read_to_string(self.kubeconfig.with_file_name(ASKED)).unwrap_or_default()
+    }
+
+    /// What meets one claim of storage.
+    pub fn volume(folder: &Path, name: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: folder-{name}}}\nspec:\n  \
+             capacity: {{storage: 100Gi}}\n  accessModes: [ReadWriteOnce, ReadWriteMany]\n  \
+             storageClassName: folders\n  hostPath: {{path: {}, type: DirectoryOrCreate}}\n",
+            folder.display()
+        )
     }
 
     /// What their logs end with.
