@@ -94,7 +94,8 @@ impl Shop<'_> {
     fn of(&self, release: &str, version: &str, more: &str) {
         self.write("web/release", release);
         self.web(&format!("env: {{VERSION: {version}}}\nsecrets: [SECRET]\n{more}"));
-        let spec = self.read("infraspec.yaml").replace("drain: 2s", "drain: 1s");
+        let spec =
+            self.read("infraspec.yaml").replace("{timeout: 60s, drain: 2s}", "{timeout: 240s, drain: 1s}");
         self.write("infraspec.yaml", &spec);
     }
 
