@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::supervise::world::free_port;
-use crate::support::{Sandbox, exists, get, until, web};
+use crate::support::{Sandbox, exists, get, web};
 
 #[test]
 fn commands_see_the_app_s_environment_and_never_norn_s_credentials() {
@@ -116,28 +116,6 @@ fn caches_survive_builds_and_a_source_that_changed_is_noticed() {
     assert!(said.contains("changed since the plan") && said.contains("build.ignore"), "{said}");
     assert!(get(port, "/").expect("it serves").starts_with("one"));
     assert_eq!(sandbox.read(".norn/cache/web/cached/count"), "x\n".repeat(3));
-}
-
-#[test]
-fn who_waited_for_another_run_is_shown_the_plan_that_is_left() {
-    let port = free_port();
-    let sandbox = Sandbox::webserver(port, "");
-    let go = sandbox.path("go");
-    let build = format!("build: {{command: 'while [ ! -e {} ]; do sleep 0.05; done'}}", go.display());
-    sandbox.spec(&web("web", port, &build));
-    let mut first = sandbox.spawn("apply --yes");
-    until("the first run builds", || !sandbox.processes_of("sleep").is_empty());
-    let mut second = sandbox.command("apply --yes --lock-wait 60s");
-    let second = second.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("norn starts");
-    std::thread::sleep(Duration::from_secs(1));
-    sandbox.write("go", "");
-    let output = second.wait_with_output().expect("it is ours");
-    assert!(first.wait().expect("it is ours").success());
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    assert_eq!(output.status.code(), Some(0), "{out}{err}");
-    assert!(err.contains("what is there changed since the plan was shown: here is the new plan"), "{err}");
-    assert!(out.ends_with("\nNo changes: 1 app is as the spec wants.\n"), "{out}");
-    assert_eq!(sandbox.rows().len(), 1, "it deployed nothing");
 }
 
 #[test]
