@@ -9,6 +9,7 @@ mod deploys;
 mod health;
 mod pulled;
 mod push;
+mod remote;
 mod volumes;
 
 use std::ops::Deref;
