@@ -53,7 +53,7 @@ fn an_app_goes_live_on_another_host_and_nothing_of_norn_stays() {
         "env: {VERSION: v1}\nbuild: {test: cat /release}\nmigrations: {command: 'echo migrates $VERSION'}",
     );
     let plan = far.ok("plan");
-    has(&plan.out, &[&far.address, "front"]);
+    has(&plan.out, &[&format!("webserver on runtime docker, 1 replica at http://{ADDRESS}:{}", far.port)]);
     let ran = far.ok("apply --yes");
     has(&ran.err, &[&format!("http://{ADDRESS}:{}", far.port)]);
     far.serves("v1 grey one");
