@@ -164,6 +164,7 @@ async fn fill(folder: &Path) {
             protected: false,
             host: None,
             namespace: None,
+            engine: None,
             route: None,
         };
         let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();

@@ -12,10 +12,11 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::command;
-use super::deploy::folder_error;
 use super::events::StepError;
+use super::files::folder_error;
 use super::forge::LiveRoll;
 use super::journal::{Done, InStep};
+use super::reached::runs;
 use super::world::World;
 use crate::desired::Command;
 use crate::plan::Former;
@@ -170,7 +171,7 @@ impl<'a> Pods<'a> {
         if let Err(error) = self.prune().await {
             self.step.output(&format!("what no version needs any more is left: {}", error.message));
         }
-        Ok(Done::said(self.said()))
+        Ok(Done::said(runs(self.live.definition)))
     }
 
     /// All of it, in order.
@@ -179,14 +180,6 @@ impl<'a> Pods<'a> {
         self.volumes().await?;
         self.service().await?;
         self.deployment(false).await
-    }
-
-    fn said(&self) -> String {
-        let definition = self.live.definition;
-        super::reached(definition).unwrap_or_else(|| match definition.replicas {
-            1 => "1 replica runs".to_owned(),
-            n => format!("{n} replicas run"),
-        })
     }
 
     async fn put_all(&self, objects: impl IntoIterator<Item = Object>) -> Result<Done, StepError> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Run;
-use super::deploy::folder_error;
 use super::events::StepError;
+use super::files::folder_error;
 use super::journal::{Done, InStep};
 use crate::failpoint;
 use crate::provider::child::{self, Ending, Leash, Task};

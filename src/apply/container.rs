@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::command;
-use super::deploy::{blocking, folder_error};
 use super::events::StepError;
+use super::files::{blocking, folder_error};
 use super::journal::{Done, InStep};
 use super::world::World;
 use crate::desired::{self, Definition, ImageBuild, Registry, Source, Volume};
@@ -71,10 +71,14 @@ impl World {
         operation: &str,
     ) -> Result<Command, StepError> {
         let image = image(dir).map_err(|error| folder_error(&dir.join(FILE), &error))?;
+        Ok(Command::Exec(self.container(app, definition, image, operation).command_line()))
+    }
+
+    /// The container of a replica.
+    pub fn container(&self, app: &AppName, definition: &Definition, image: String, operation: &str) -> Hold {
         let hold = self.hold(app, definition, image, operation);
         let hold = Hold { command: definition.command.clone(), port: definition.port, ..hold };
-        let hold = self.with_volumes(app, definition, hold);
-        Ok(Command::Exec(hold.command_line()))
+        self.with_volumes(app, definition, hold)
     }
 
     /// The command that runs another in the container of the replica that probes itself with it.

@@ -14,9 +14,12 @@ use super::cluster::Pods;
 use super::command;
 use super::container::{self, Making, Sees};
 use super::events::StepError;
+use super::files::{blocking, folder_error};
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
 use super::leavings::{Leavings, inner};
+use super::reached::reached;
+use super::remote::{self, Remote};
 use super::walk::{Gate, Stopped};
 use super::world;
 use crate::address::Address;
@@ -63,9 +66,12 @@ pub async fn deploy(
         with.extend(deploying.live());
         // Where this fails the word is removed with the next attempt's.
         let _ = releases::forget_attempt(&deploying.folder);
+        if work.definition.engine.is_some() {
+            let _ = remote::tidy(&deploying.live_roll(&deploying.release), run).await;
+        }
     }
     journal.close(with).await?;
-    Ok(forge::reached(&work.definition))
+    Ok(reached(&work.definition))
 }
 
 struct Deploying<'a> {
@@ -344,6 +350,14 @@ impl<'a> Deploying<'a> {
             done.changes.extend(self.live());
             return Ok(done);
         }
+        if let Some(address) = &self.work.definition.engine {
+            let release = self.named()?;
+            let live = self.live_roll(&release);
+            let mut done = Remote::new(&live, &step, address).await?.put().await?;
+            let _ = releases::forget_attempt(&self.folder);
+            done.changes.extend(self.live());
+            return Ok(done);
+        }
         let dir = self.dir();
         if !dir.is_dir() || !dir.starts_with(&self.folder) {
             return Err(StepError::new(format!("the release's folder {} is not there", dir.display())));
@@ -389,6 +403,14 @@ impl<'a> Deploying<'a> {
             }
         };
         let image = self.image.get_or_try_init(pin).await?.clone();
+        Ok(DeployV1 { image: Some(image), ..self.release.clone() })
+    }
+
+    /// The release with its image as the engine of another host has it: no folder here is needed later.
+    fn named(&self) -> Result<DeployV1, StepError> {
+        let dir = self.dir();
+        let image = container::image(&dir).map_err(|error| folder_error(&dir, &error))?;
+        let _ = self.image.set(image.clone());
         Ok(DeployV1 { image: Some(image), ..self.release.clone() })
     }
 
@@ -474,26 +496,4 @@ fn recipe(work: &DeployWork, forge: &ForgeV1) -> String {
         "values": forge.values,
         "boot": machine::own_identity().map(|own| own.boot_id).unwrap_or_default(),
     }))
-}
-
-/// Work on files, which may take long, away from what must go on meanwhile.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
-}
-
-pub fn folder_error(folder: &Path, error: &std::io::Error) -> StepError {
-    let shown = folder.display();
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            StepError::new(format!("no space is left for {shown}"))
-                .help("free some space on its disk and apply again")
-        }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            StepError::new(format!("{shown} cannot be written: {error}"))
-                .help("give this user write access to the folder")
-        }
-        _ => StepError::new(format!("{shown}: {error}")),
-    }
 }

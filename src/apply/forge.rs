@@ -10,15 +10,17 @@ use tokio::time::{Instant, sleep};
 use super::Run;
 use super::cluster::{self, Pods};
 use super::container;
-use super::deploy::{blocking, folder_error};
 use super::events::{Event, StepError};
+use super::files::{blocking, folder_error};
 use super::journal::{Done, InStep, Journal, Row};
+use super::reached::{reached, runs};
+use super::remote::{self, Remote};
 use super::route;
 use super::volumes;
 use super::walk::{Gate, Stopped};
 use super::world::{self, World};
 use crate::address::Address;
-use crate::desired::{Definition, Front, Rollout, Route, Runtime};
+use crate::desired::{Definition, Rollout, Route, Runtime};
 use crate::failpoint;
 use crate::plan::{ForgeWork, Former, Operation, Roll, Step, TeardownWork};
 use crate::provider::releases;
@@ -130,6 +132,8 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
             Part::Service => return pods.service().await,
             Part::Deployment => pods.deployment(*restart).await?,
         }
+    } else if let Some(address) = &definition.engine {
+        Remote::new(&live, &step, address).await?.put().await?
     } else {
         live.put(&step).await?
     };
@@ -165,6 +169,9 @@ fn remembered(
         namespace: live
             .and_then(|forge| forge.namespace.clone())
             .or_else(|| work.runtime.is_kubernetes().then(|| run.world.namespace())),
+        engine: live
+            .and_then(|forge| forge.engine.clone())
+            .or_else(|| run.world.remote.clone().filter(|_| work.runtime == Runtime::Docker)),
         route,
     };
     let record = format::record(&body, work.protected);
@@ -194,6 +201,7 @@ pub async fn teardown(
         .step(Step::DeleteDeployment, |step| async move {
             let done = match there {
                 Some(namespace) => cluster::remove_pods(&step, namespace, app).await?,
+                None if work.engine.is_some() => remote::remove(&step.run.world, app).await?,
                 None => stop(&step, app).await?,
             };
             let folders = &step.run.world.folders;
@@ -329,10 +337,7 @@ impl LiveRoll<'_> {
         };
         // What runs now knows the present name; a link that stays is in nobody's way.
         let _ = volumes::forget(&world.folders, self.app);
-        let mut said = reached(definition).unwrap_or_else(|| match definition.replicas {
-            1 => "1 replica runs".to_owned(),
-            n => format!("{n} replicas run"),
-        });
+        let mut said = runs(definition);
         if done.cut > 0 {
             said += &format!("; {} old connections were cut at the end of the drain", done.cut);
         }
@@ -389,20 +394,6 @@ async fn wait(step: &InStep) -> Result<(), StepError> {
     }
 }
 
-/// Where an app is reached from this machine, or from the world.
-pub fn reached(definition: &Definition) -> Option<String> {
-    if definition.runtime.is_kubernetes() {
-        return Some(format!("http://{}", definition.ingress.as_ref()?.host));
-    }
-    let port = definition.port.filter(|_| definition.replicas > 0)?;
-    let host = match definition.front {
-        Front::On(address) if !address.is_unspecified() => address.to_string(),
-        Front::On(_) | Front::Off => "127.0.0.1".to_owned(),
-    };
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    Some(format!("http://{host}:{port}"))
-}
-
 /// A definition as it is stored, with fingerprints of the values that it only names.
 pub fn stored(
     run: &Run,
@@ -412,12 +403,15 @@ pub fn stored(
     route: Option<Route>,
 ) -> ForgeV1 {
     let values = format::fingerprints(definition, run.world.values.of(app), &run.key);
-    let (host, namespace) = if definition.runtime.is_kubernetes() {
-        (None, Some(run.world.namespace()))
+    let (host, namespace, engine) = if definition.runtime.is_kubernetes() {
+        (None, Some(run.world.namespace()), None)
+    } else if definition.engine.is_some() {
+        (None, None, run.world.remote.clone())
     } else {
-        (Some(run.world.home.host()), None)
+        (Some(run.world.home.host()), None, None)
     };
-    ForgeV1 { version: 1, definition: Some(definition.clone()), values, protected, host, namespace, route }
+    let definition = Some(definition.clone());
+    ForgeV1 { version: 1, definition, values, protected, host, namespace, engine, route }
 }
 
 /// A supervisor's report as a word of progress.

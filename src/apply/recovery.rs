@@ -281,6 +281,7 @@ mod tests {
             protected: false,
             host,
             namespace: None,
+            engine: None,
         };
         let mut stored = left(3600);
         stored.operations[0].intent = json!({ "forge": forge(Some(there.clone())) });

@@ -12,8 +12,8 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::deploy::folder_error;
 use super::events::StepError;
+use super::files::folder_error;
 use super::world::{Folders, World};
 use crate::desired::{Definition, Runtime, Volume};
 use crate::failpoint;

@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::desired::{Command, Definition, EnvValue, Front, Probe, Values};
 use crate::provider::cloudflare::Cloudflare;
+use crate::provider::docker::address as docker;
 use crate::provider::docker::registry::Logins;
 use crate::provider::dump;
 use crate::provider::kubernetes::Cluster;
@@ -17,6 +18,7 @@ use crate::scrub::Scrub;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::Scope;
+use crate::state::format::RemoteEngine;
 
 /// The world of one stage on this machine.
 pub struct World {
@@ -30,7 +32,9 @@ pub struct World {
     pub environment: Environment,
     pub scope: Scope,
     /// Where the Docker engine is.
-    pub docker: String,
+    pub docker: docker::Address,
+    /// That engine, where it is on another host and the plan has apps for it.
+    pub remote: Option<RemoteEngine>,
     /// What opens registries.
     pub logins: Logins,
     /// The namespaces of clusters that the plan works in, by name.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::args::Selection;
 use super::clusters;
+use super::engines;
 use super::failure::Failure;
 use super::project::Project;
 use super::refresh;
@@ -16,13 +17,15 @@ use crate::address::Kind;
 use crate::apply::{container, recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
 use crate::plan::{Facts, Plan, Running, SourceFact, Work};
+use crate::provider::docker::address::Address;
 use crate::provider::docker::registry::Logins;
-use crate::provider::docker::{self, Engine, EngineError};
+use crate::provider::docker::{Engine, EngineError};
 use crate::provider::manifest::Asker;
 use crate::provider::releases;
 use crate::provider::source::{self, Git, GitError, local};
 use crate::provider::supervise::client::{Home, Observation};
 use crate::render::Printer;
+use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 use crate::state::format::{DeployV1, Host};
@@ -34,7 +37,7 @@ const AT_ONCE: usize = 16;
 /// `lost` machines.
 ///
 /// # Errors
-/// A cluster that cannot be looked at. Under `offline` none is.
+/// A cluster or an engine of another host that cannot be looked at. Under `offline` none is.
 pub async fn running(
     project: &Project,
     stored: &Snapshot,
@@ -44,12 +47,14 @@ pub async fn running(
 ) -> Result<BTreeMap<AppName, Running>, Failure> {
     let there = clusters::apps(stored, desired);
     let seen = observe(project.home(), stored, Some(desired), lost).await;
-    let here = seen.iter().filter(|(name, _)| !there.contains_key(*name));
+    let remote = engines::apps(stored, desired);
+    let here = seen.iter().filter(|(name, _)| !there.contains_key(*name) && !remote.contains_key(*name));
     let mut running: BTreeMap<AppName, Running> =
         here.map(|(name, seen)| (name.clone(), state_of(seen))).collect();
     if !offline {
         let seen = clusters::look(&project.scope, &desired.kubernetes, there, lost).await?;
         running.extend(seen.into_iter().map(|(name, seen)| (name, seen.running())));
+        running.extend(engines::look(&project.scope, desired, remote, lost).await?);
     }
     Ok(running)
 }
@@ -194,7 +199,7 @@ pub async fn gather(
             "nothing was changed; check the `path` of the app in the spec"
         }));
     }
-    let releases = releases(project, desired, stored).await?;
+    let releases = releases(project, desired, stored, offline).await?;
     let fields = match selection.refresh {
         true => refresh::fields(&project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
@@ -207,33 +212,40 @@ async fn releases(
     project: &Project,
     desired: &Desired,
     stored: &Snapshot,
+    offline: bool,
 ) -> Result<BTreeSet<String>, Failure> {
     let mut there = BTreeSet::new();
     let mut engine = None;
+    let remote = engines::recorded(stored);
+    let host = Address::of(desired.docker.as_deref());
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
-    for release in records.filter_map(|(_, record)| record.read::<DeployV1>()) {
-        if release.image.is_some() {
-            // A cluster has it, or pulls it.
-            there.insert(release.tag);
-            continue;
-        }
+    for (address, release) in
+        records.filter_map(|(address, record)| Some((address, record.read::<DeployV1>()?)))
+    {
         let dir = project.folders.stage.join(&release.folder);
-        let whole = if !release.is_image() {
-            dir.is_dir()
-        } else if let Ok(image) = container::image(&dir) {
-            let failure = |error: EngineError| Failure::new(error.to_string());
-            let engine = match &engine {
-                Some(engine) => engine,
-                None => {
-                    let host = docker::host(desired.docker.as_deref());
-                    engine.insert(Engine::connect(&host).await.map_err(failure)?)
+        let image = match (&release.image, remote.contains_key(&address.name)) {
+            (Some(image), true) if !offline && Site::at(&host.host).elsewhere().is_some() => {
+                Ok(image.clone())
+            }
+            (Some(_), _) => {
+                // A cluster has it, or pulls it; or its engine is not asked.
+                there.insert(release.tag);
+                continue;
+            }
+            (None, _) if !release.is_image() => {
+                if dir.is_dir() {
+                    there.insert(release.tag);
                 }
-            };
-            engine.has(&image).await.map_err(failure)?
-        } else {
-            false
+                continue;
+            }
+            (None, _) => container::image(&dir),
         };
-        if whole {
+        let Ok(image) = image else { continue };
+        let engine = match &engine {
+            Some(engine) => engine,
+            None => engine.insert(Engine::connect(&host).await?),
+        };
+        if engine.has(&image).await? {
             there.insert(release.tag);
         }
     }
@@ -273,7 +285,7 @@ struct Look {
     slots: Semaphore,
     values: Values,
     /// Where the Docker engine is, and what opens registries.
-    docker: String,
+    docker: Address,
     logins: Logins,
     registries: OnceLock<Asker>,
     offline: bool,
@@ -288,7 +300,7 @@ impl Look {
             cache: std::env::temp_dir(),
             slots: Semaphore::new(AT_ONCE),
             values: desired.values.clone(),
-            docker: docker::host(desired.docker.as_deref()),
+            docker: Address::of(desired.docker.as_deref()),
             logins: Logins { own: desired.registry.clone() },
             registries: OnceLock::new(),
             offline,

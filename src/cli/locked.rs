@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::args::{Doing, Global};
 use super::clusters;
+use super::engines;
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
@@ -25,9 +26,10 @@ use crate::apply::world::{self, Environment, World};
 use crate::apply::{self, Control, Event, Outcome, Run, recovery};
 use crate::desired::Desired;
 use crate::plan::{Operation, Plan, Running, Work};
+use crate::provider::docker::address as docker;
 use crate::provider::docker::registry::Logins;
+use crate::provider::machine;
 use crate::provider::source::Git;
-use crate::provider::{docker, machine};
 use crate::render::events_json::EventV1;
 use crate::render::{Printer, summary};
 use crate::scrub::Scrub;
@@ -269,6 +271,7 @@ impl Locked<'_> {
     async fn world(&self, plan: &Plan) -> Result<World, Failure> {
         let project = self.project;
         let environment = Environment::of_this_process();
+        let docker = docker::Address::of(self.desired.docker.as_deref());
         let passwords = world::passwords(&environment, self.desired.postgres.as_ref());
         let secrets = self.desired.sensitive.iter().chain(self.desired.postgres.as_ref()).chain(&passwords);
         let secrets = secrets.chain(project.place.password());
@@ -280,7 +283,8 @@ impl Locked<'_> {
             skip: project.skip(),
             environment,
             scope: project.scope.clone(),
-            docker: docker::host(self.desired.docker.as_deref()),
+            remote: engines::of(plan, &docker).await?,
+            docker,
             logins: Logins { own: self.desired.registry.clone() },
             clusters: clusters::of(plan, &self.desired.kubernetes).await?,
             namespace: self.desired.kubernetes.namespace.clone(),

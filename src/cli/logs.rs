@@ -6,17 +6,23 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use super::args::{Global, Logs};
 use super::clusters;
+use super::engines;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
+use crate::provider::docker::address::Address;
+use crate::provider::docker::served::{Container, current};
+use crate::provider::docker::{Engine, Labels};
 use crate::provider::kubernetes::Cluster;
 use crate::provider::kubernetes::logs::Line;
 use crate::provider::kubernetes::objects::{joined, selector};
 use crate::render::Printer;
 use crate::render::printer::Reader;
+use crate::state::format::RemoteEngine;
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -27,8 +33,15 @@ pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Fa
         project.must_know(&options.app).await?;
         match &options.step {
             Some(step) => step_log(&project, options, step, printer).await,
-            None => match clusters::recorded(&project.stored().await?).remove(&options.app) {
-                Some(namespace) => {
+            None => {
+                let stored = project.stored().await?;
+                if let Some(engine) = engines::recorded(&stored).remove(&options.app) {
+                    return container_logs(&engine, &project, options, printer).await;
+                }
+                let Some(namespace) = clusters::recorded(&stored).remove(&options.app) else {
+                    return app_logs(&project, options, printer).await;
+                };
+                {
                     let spec = project.kubernetes(global)?;
                     let cluster = Cluster::connect(spec.context.as_deref(), &namespace.name).await?;
                     if !clusters::is_here(&namespace, &cluster) {
@@ -40,8 +53,7 @@ pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Fa
                     }
                     pod_logs(&cluster, &project, options, printer).await
                 }
-                None => app_logs(&project, options, printer).await,
-            },
+            }
         }
     })
 }
@@ -103,6 +115,56 @@ async fn pod_logs(
         false => format!("{}\n", line.text),
     };
     printer.data(&found.iter().map(text).collect::<String>());
+    Ok(Exit::Ok)
+}
+
+/// What the containers on an engine of another host write.
+async fn container_logs(
+    place: &RemoteEngine,
+    project: &Project,
+    options: &Logs,
+    printer: Printer,
+) -> Result<Exit, Failure> {
+    let engine = Engine::connect(&Address::of(Some(&place.address))).await?;
+    let lines = u32::try_from(options.lines).unwrap_or(u32::MAX);
+    let containers = engine.serving(&Labels::new(&project.scope, &options.app)).await?;
+    let serving = current(&containers);
+    let several = serving.len() > 1;
+    let named = |container: &Container, line: &str| match several {
+        true => format!("{} | {line}", container.replica),
+        false => line.to_owned(),
+    };
+    if options.follow {
+        let streams = serving.iter().map(|container| {
+            let said = engine.follow(&container.id, lines).map(move |part| (*container, part));
+            Box::pin(said)
+        });
+        let mut said = futures_util::stream::select_all(streams);
+        let mut rest: BTreeMap<&str, String> = BTreeMap::new();
+        while let Some((container, Ok(part))) = said.next().await {
+            let rest = rest.entry(&container.id).or_default();
+            rest.push_str(&String::from_utf8_lossy(part.as_ref()));
+            while let Some(end) = rest.find('\n') {
+                let line: String = rest.drain(..=end).collect();
+                let lost = |error: io::Error| Failure::new(format!("the output cannot be written: {error}"));
+                if printer.follow(&named(container, line.trim_end())).map_err(lost)? == Reader::Gone {
+                    return Ok(Exit::Ok);
+                }
+            }
+        }
+        return Ok(Exit::Ok);
+    }
+    let mut text = String::new();
+    for container in serving {
+        for line in engine.last_lines(&container.id, lines).await? {
+            text += &format!("{}\n", named(container, &line));
+        }
+    }
+    if text.is_empty() {
+        return Err(Failure::new(format!("the containers of app `{}` wrote nothing yet", options.app))
+            .help("`norn status` shows what runs, `--step build` prints what a step wrote"));
+    }
+    printer.data(&text);
     Ok(Exit::Ok)
 }
 

@@ -5,6 +5,7 @@ mod apply_file;
 mod args;
 mod ask;
 mod clusters;
+mod engines;
 mod facts;
 mod failure;
 mod history;

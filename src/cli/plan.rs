@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::args::{Global, Plan, Selection};
 use super::clusters;
+use super::engines;
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan_file;
@@ -196,8 +197,14 @@ fn check_lost(stored: &Snapshot, lost: &[String]) -> Result<(), Failure> {
     let (here, others): (Vec<Host>, Vec<Host>) =
         recovery::hosts(stored).into_values().partition(|host| host.machine == machine::id());
     let clusters = clusters::recorded(stored).into_values().map(|namespace| namespace.server);
-    let others: BTreeSet<String> =
-        others.into_iter().map(|host| host.name).chain(clusters).map(|name| visible(&name)).collect();
+    let engines = engines::recorded(stored).into_values().map(|engine| engine.address);
+    let others: BTreeSet<String> = others
+        .into_iter()
+        .map(|host| host.name)
+        .chain(clusters)
+        .chain(engines)
+        .map(|name| visible(&name))
+        .collect();
     let Some(name) = lost.iter().find(|name| !others.contains(*name)) else { return Ok(()) };
     if *name == machine::host_name() || here.iter().any(|host| host.name == *name) {
         return Err(Failure::new(format!("{name} is this machine"))

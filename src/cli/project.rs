@@ -100,8 +100,8 @@ impl Project {
     pub fn desired(&self, variables: &Variables, printer: Printer) -> Result<Desired, Failure> {
         let variable = |name: &str| variables.get(name).map(str::to_owned);
         let resolved;
-        // Without a reference there is nothing to resolve.
-        let staged = if self.plain.uses.is_empty() {
+        // Without a reference there is nothing to resolve, but the engine that only a variable names.
+        let staged = if self.plain.uses.is_empty() && variables.engine().is_none() {
             &self.plain
         } else {
             resolved = workspace::resolve(&self.document, self.stage.as_ref(), &self.plain, variables);
@@ -129,8 +129,12 @@ impl Project {
         let mut desired = desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &anything)
             .expect("with every variable set, nothing is missing");
         let resolved = |field: &str, text: &String| place::resolve(field, text, &self.plain, variables);
-        if let Some(host) = &mut desired.docker {
-            *host = resolved("docker.host", host)?;
+        let engine = match desired.docker.take() {
+            Some(host) => Some(resolved("docker.host", &host)?),
+            None => variables.engine(),
+        };
+        if let Some(address) = engine {
+            desired.on_engine(address);
         }
         if let Some(context) = &mut desired.kubernetes.context {
             *context = resolved("kubernetes.context", context)?;

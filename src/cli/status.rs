@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::args::{Global, Status};
 use super::clusters::{self, Seen, Told};
+use super::engines;
 use super::facts;
 use super::failure::{Exit, Failure};
 use super::plan::unknown_app;
@@ -14,6 +15,7 @@ use crate::address::{Address, Kind};
 use crate::apply::{self, recovery};
 use crate::desired::Role;
 use crate::plan::Running;
+use crate::provider::docker::served::current;
 use crate::provider::machine;
 use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol;
@@ -31,10 +33,12 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
             true => BTreeMap::new(),
             false => clusters::tell(&project.scope, &project.kubernetes(global)?, &stored).await,
         };
+        let remote = engines::tell(&project.scope, &stored).await;
         let seen = facts::observe(project.home(), &stored, None, &[]).await;
         let mut running: BTreeMap<AppName, Running> =
             seen.iter().map(|(name, seen)| (name.clone(), facts::state_of(seen))).collect();
         running.extend(there.iter().map(|(name, told)| (name.clone(), told.running())));
+        running.extend(remote.iter().map(|(name, told)| (name.clone(), told.running())));
         let held = stored.lock.clone().filter(|held| machine::alive(&held.holder.process) != Some(false));
         let left = recovery::settle(&mut stored, &running, None, &machine::alive);
         let known: BTreeSet<&AppName> =
@@ -44,9 +48,10 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
         }
         let wanted = known.into_iter().filter(|name| options.app.as_ref().is_none_or(|only| only == *name));
         let absent = Observation::Absent;
-        let told = |name: &AppName| match there.get(name) {
-            Some(told) => in_cluster(row(name, &stored), told),
-            None => here(row(name, &stored), seen.get(name).unwrap_or(&absent)),
+        let told = |name: &AppName| match (there.get(name), remote.get(name)) {
+            (Some(told), _) => in_cluster(row(name, &stored), told),
+            (None, Some(told)) => on_engine(row(name, &stored), told),
+            (None, None) => here(row(name, &stored), seen.get(name).unwrap_or(&absent)),
         };
         let apps = wanted.map(told).collect();
         let status = StatusV1 {
@@ -127,6 +132,37 @@ fn in_cluster(mut out: AppV1, told: &Told) -> AppV1 {
             out.age_seconds = age.and_then(|age| u64::try_from(age).ok());
             out.health = health(out.ready, out.wanted);
             out.why = pods.why.clone().or_else(|| serving.why.clone());
+        }
+    }
+    out
+}
+
+/// With what its engine on another host tells.
+fn on_engine(mut out: AppV1, told: &engines::Told) -> AppV1 {
+    match told {
+        _ if out.health == "not-deployed" => {}
+        engines::Told::Unknown(why) => {
+            out.health = "silent";
+            out.why = Some(why.clone());
+        }
+        engines::Told::Elsewhere(engine) => {
+            out.health = "elsewhere";
+            out.why = Some(format!("it runs on {engine}, which is another now"));
+        }
+        engines::Told::Seen(containers) => {
+            let serving = current(containers);
+            out.ready =
+                u32::try_from(serving.iter().filter(|container| container.runs).count()).unwrap_or(u32::MAX);
+            out.health = health(out.ready, out.wanted);
+            let idle = serving.iter().find(|container| !container.runs);
+            out.why = match (idle, serving.is_empty() && out.wanted > 0) {
+                (_, true) => Some("nothing runs there; `norn apply` starts it".into()),
+                (Some(container), _) => Some(format!("{}: {}", container.name, container.status)),
+                (None, false) => None,
+            };
+            let oldest = serving.iter().map(|container| container.created).min();
+            let age = oldest.map(|created| Timestamp::now().as_second() - created);
+            out.age_seconds = age.and_then(|age| u64::try_from(age).ok());
         }
     }
     out

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::args::Global;
 use super::failure::Failure;
+use super::place;
 use crate::provider::files::SpecFolder;
 use crate::render::{Printer, problems};
+use crate::spec::engine::{self, Site};
 use crate::spec::load::{self, Document, Form, Lookup, Staged};
 use crate::spec::name::{AppName, StageName};
 use crate::spec::problem::Problem;
@@ -131,6 +133,11 @@ impl Variables {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The address of the Docker engine, where the spec names none.
+    pub fn engine(&self) -> Option<String> {
+        self.get(engine::VARIABLE).filter(|address| !address.is_empty()).map(str::to_owned)
+    }
+
     /// What a reference stands for. `way` tells how the app that refers reaches another.
     pub fn lookup(&self, used: &Use, way: &dyn Fn(&Use, &AppName) -> Option<Way>) -> Lookup {
         match &used.reference {
@@ -202,9 +209,17 @@ pub fn resolve(
     plain: &Staged,
     variables: &Variables,
 ) -> Staged {
+    // How apps reach each other depends on where the engine is.
+    let named = plain.project.as_ref().and_then(|project| project.docker.as_ref()?.host.as_deref());
+    let address = match named {
+        // What is missing is told of the field itself.
+        Some(host) => place::resolve("docker.host", host, plain, variables).ok(),
+        None => variables.engine(),
+    };
+    let site = address.as_deref().map_or(Site::Here, Site::at);
     let way = |used: &Use, app: &AppName| {
         let from = used.path.get(1).map_or("", String::as_str);
-        way::way(plain.project.as_ref()?, from, app)?.ok()
+        way::way(plain.project.as_ref()?, site, from, app)?.ok()
     };
     document.stage(stage, Some(&|used: &Use| variables.lookup(used, &way)))
 }

@@ -66,7 +66,7 @@ pub fn from_spec(
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Desired {
+    let mut desired = Desired {
         project: project.project.clone(),
         stage: stage.cloned(),
         protected: project.stage.protected,
@@ -79,9 +79,13 @@ pub fn from_spec(
         registry: project.registry.as_ref().map(registry),
         kubernetes: kubernetes(project),
         cloudflare: project.cloudflare.as_ref().map(cloudflare),
-        docker: project.docker.as_ref().and_then(|engine| engine.host.clone()),
+        docker: None,
         postgres: project.postgres.as_ref().map(|server| Secret::new(&server.url)),
-    })
+    };
+    if let Some(address) = project.docker.as_ref().and_then(|engine| engine.host.clone()) {
+        desired.on_engine(address);
+    }
+    Ok(desired)
 }
 
 fn registry(written: &model::Registry) -> Registry {
@@ -236,6 +240,7 @@ impl AppReader<'_> {
         Definition {
             role: if webserver { Role::Webserver } else { Role::Worker },
             runtime: self.runtime(),
+            engine: None,
             command: app.command.clone().map(|command| match command {
                 model::Command::Shell(text) => Command::Shell(text),
                 model::Command::Exec(argv) => Command::Exec(argv),

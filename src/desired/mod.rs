@@ -18,6 +18,7 @@ pub use from_spec::from_spec;
 
 use crate::secret::Secret;
 use crate::spec;
+use crate::spec::engine::Site;
 use crate::spec::name::{AppName, ProjectName, StageName};
 use crate::spec::reference::{self, Part, Reference};
 
@@ -163,6 +164,9 @@ pub struct Definition {
     pub role: Role,
     #[serde(default, skip_serializing_if = "Runtime::is_process")]
     pub runtime: Runtime,
+    /// The address of the engine that runs it, where that is on another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Absent, an image's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
@@ -181,6 +185,21 @@ pub struct Definition {
     /// How the world reaches it, on Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
+}
+
+impl Desired {
+    /// Says where the Docker engine is. On another host nothing of norn's stays: there an app holds its
+    /// port itself.
+    pub fn on_engine(&mut self, address: String) {
+        let there = Site::at(&address).elsewhere();
+        for app in self.apps.values_mut().filter(|app| app.definition.runtime == Runtime::Docker) {
+            app.definition.engine = there.map(str::to_owned);
+            if there.is_some() {
+                app.definition.front = Front::Off;
+            }
+        }
+        self.docker = Some(address);
+    }
 }
 
 impl Definition {
@@ -238,7 +257,8 @@ pub enum Runtime {
     /// Processes of this machine, supervised.
     #[default]
     Process,
-    /// Containers of this machine, each held by a supervised process.
+    /// Containers: of this machine, each held by a supervised process, or of an engine on another host,
+    /// which keeps them itself.
     Docker,
     /// Pods of a cluster.
     Kubernetes,

@@ -131,6 +131,7 @@ fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMa
     let Definition {
         role,
         runtime,
+        engine,
         command,
         env,
         secrets,
@@ -149,6 +150,9 @@ fn fields(definition: &Definition, values: &BTreeMap<String, String>) -> BTreeMa
     plain("role", role_name(*role).to_owned());
     if *runtime != Runtime::default() {
         plain("runtime", runtime.as_str().to_owned());
+    }
+    if let Some(address) = engine {
+        plain("engine", address.clone());
     }
     match command {
         Some(Command::Shell(text)) => plain("command", text.clone()),

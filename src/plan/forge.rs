@@ -39,8 +39,12 @@ pub fn plan(context: &Context<'_>, deploy: Option<&Operation>) -> Option<Operati
             }
             // Before anything of it is there: what a dead run made is never lost from sight.
             let unseen = app.definition.runtime.is_kubernetes() && known.namespace.is_none();
+            let unseen = unseen || app.definition.engine.is_some() && known.engine.is_none();
             if unseen && context.moves().is_none() {
-                let to = Runtime::Kubernetes.as_str().to_owned();
+                let to = match app.definition.runtime {
+                    Runtime::Kubernetes => Runtime::Kubernetes.as_str().to_owned(),
+                    Runtime::Process | Runtime::Docker => context.wanted_place(),
+                };
                 reasons.push(Reason::Moved { from: Runtime::Process.as_str().to_owned(), to });
             }
             if let (Some(Blocked::Moves { from, to }), true) = (context.moves(), reasons.is_empty()) {

@@ -36,6 +36,9 @@ impl Known {
         if self.forge.as_ref().is_some_and(|forge| forge.namespace.is_some()) {
             return Runtime::Kubernetes;
         }
+        if self.forge.as_ref().is_some_and(|forge| forge.engine.is_some()) {
+            return Runtime::Docker;
+        }
         self.live().map(|live| live.runtime).unwrap_or_default()
     }
 
@@ -65,8 +68,9 @@ pub fn live_definition(app: &AppName, stored: &Snapshot) -> Option<Definition> {
 /// The port that an app under a definition keeps others from opening.
 pub fn held_port(definition: &Definition) -> Option<u16> {
     let opens = definition.replicas > 0 || definition.front != Front::Off;
-    // A pod's port is its own.
-    definition.port.filter(|_| opens && !definition.runtime.is_kubernetes())
+    // A pod's port is its own, and one on another host is none of this machine's.
+    let here = !definition.runtime.is_kubernetes() && definition.engine.is_none();
+    definition.port.filter(|_| opens && here)
 }
 
 /// The rows of `deployments`, indexed once for all apps.

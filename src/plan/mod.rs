@@ -228,25 +228,40 @@ impl<'a> Context<'a> {
         self.renamed_from.unwrap_or(&self.app.name)
     }
 
-    /// What keeps the app from being where it is to be: what is elsewhere would stay there.
+    /// What keeps the app from being where it is to be: what is elsewhere would stay there. Another engine
+    /// is found by a look ([`elsewhere`](Self::elsewhere)): one may have several addresses.
     fn moves(&self) -> Option<Blocked> {
-        let kubernetes = |name: &str| format!("kubernetes, namespace {name}");
-        let runtime = self.app.definition.runtime;
-        let namespace = self.known.forge.as_ref().and_then(|forge| forge.namespace.as_ref());
-        let from = match namespace {
-            Some(namespace) => kubernetes(&namespace.name),
-            None => self.known.live()?.runtime.as_str().to_owned(),
+        let forge = self.known.forge.as_ref();
+        let namespace = forge.and_then(|forge| forge.namespace.as_ref());
+        let engine = forge.and_then(|forge| forge.engine.as_ref());
+        let wanted = &self.app.definition;
+        let from = match (namespace, engine) {
+            (Some(namespace), _) => on_kubernetes(&namespace.name),
+            (None, Some(engine)) => on_engine(&engine.address),
+            (None, None) => self.known.live()?.runtime.as_str().to_owned(),
         };
-        let to = match runtime {
-            Runtime::Kubernetes => kubernetes(&self.base.desired.kubernetes.namespace),
-            Runtime::Process | Runtime::Docker => runtime.as_str().to_owned(),
+        let stays = match engine {
+            Some(_) if wanted.engine.is_some() => true,
+            // It was lost, and the user said so.
+            Some(_) => self.facts().running.get(self.stored_name()) == Some(&Running::Nothing),
+            None => namespace.is_none() && wanted.engine.is_none() && !wanted.runtime.is_kubernetes(),
         };
-        if namespace.is_none() && !runtime.is_kubernetes() {
-            return None;
+        let renamed = self.renamed_from.cloned();
+        match renamed {
+            Some(from) if namespace.is_some() => Some(Blocked::RenamedInCluster { from }),
+            Some(from) if engine.is_some() => Some(Blocked::RenamedOnEngine { from }),
+            _ if stays => None,
+            _ => Some(self.wanted_place()).filter(|to| *to != from).map(|to| Blocked::Moves { from, to }),
         }
-        match self.renamed_from {
-            Some(from) if namespace.is_some() => Some(Blocked::RenamedInCluster { from: from.clone() }),
-            _ => (from != to).then_some(Blocked::Moves { from, to }),
+    }
+
+    /// Where the app is to be.
+    fn wanted_place(&self) -> String {
+        let definition = &self.app.definition;
+        match (definition.runtime, &definition.engine) {
+            (Runtime::Kubernetes, _) => on_kubernetes(&self.base.desired.kubernetes.namespace),
+            (Runtime::Docker, Some(address)) => on_engine(address),
+            (runtime @ (Runtime::Process | Runtime::Docker), _) => runtime.as_str().to_owned(),
         }
     }
 
@@ -267,4 +282,12 @@ impl<'a> Context<'a> {
             _ => None,
         }
     }
+}
+
+fn on_kubernetes(namespace: &str) -> String {
+    format!("kubernetes, namespace {namespace}")
+}
+
+fn on_engine(address: &str) -> String {
+    format!("docker at {address}")
 }

@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::desired::{Build, Definition, Rollout, Route, Runtime, Source};
 use crate::spec::name::AppName;
 use crate::state::Digests;
-use crate::state::format::{DeployV1, ForgeV1};
+use crate::state::format::{DeployV1, ForgeV1, RemoteEngine};
 
 /// One change of one resource.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +143,8 @@ pub enum Blocked {
     Moves { from: String, to: String },
     /// What a cluster has keeps its name.
     RenamedInCluster { from: AppName },
+    /// What an engine of another host has keeps its name.
+    RenamedOnEngine { from: AppName },
     /// These volumes would not follow the app from its runtime or its name.
     VolumesStay {
         volumes: Vec<String>,
@@ -344,6 +346,8 @@ pub struct TeardownWork {
     pub runtime: Runtime,
     /// Where, on Kubernetes.
     pub namespace: Option<String>,
+    /// Where, on an engine of another host.
+    pub engine: Option<RemoteEngine>,
     /// The folders of releases that others made while they had its name, and live on.
     pub spares: Vec<String>,
     /// How the world reaches it.

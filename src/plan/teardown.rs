@@ -78,6 +78,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
             runtime,
             spares: spared(app, stored),
             namespace: namespace.map(|namespace| namespace.name.clone()),
+            engine: known.forge.as_ref().and_then(|forge| forge.engine.clone()),
             route,
             release: known.deploy.map(|release| release.folder),
             keeps,

@@ -171,6 +171,11 @@ pub fn blocked(blocked: &Blocked) -> String {
         Blocked::RenamedInCluster { from } => {
             format!("on kubernetes it cannot be renamed: keep the name {from}, or destroy {from} first")
         }
+        Blocked::RenamedOnEngine { from } => {
+            format!(
+                "on an engine of another host it cannot be renamed: keep the name {from}, or destroy {from} first"
+            )
+        }
         Blocked::VolumesStay { volumes, with } => {
             let volumes = volumes.join(", ");
             format!(
@@ -194,6 +199,7 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::ReleaseMissing => "release-missing",
         Blocked::Moves { .. } => "moves",
         Blocked::RenamedInCluster { .. } => "renamed-in-cluster",
+        Blocked::RenamedOnEngine { .. } => "renamed-on-engine",
         Blocked::VolumesStay { .. } => "volumes-stay",
         Blocked::Refused { .. } => "refused",
         Blocked::PortHeld { .. } => "port-held",

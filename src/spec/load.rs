@@ -14,7 +14,7 @@ pub use super::shape::Lookup;
 use super::shape::{self, Use};
 use super::source::{FileId, SourceFile, Sources, Span};
 use super::yaml::{self, Entry, Kind, Node};
-use super::{check, pending, value};
+use super::{check, engine, pending, value};
 
 /// Where files come from. Paths have `/` and are relative to the root file's folder.
 pub trait Files {
@@ -350,7 +350,7 @@ impl Document {
             .map(|rules| shape::read(&rules, &schemas().defs["StageRules"], None).value)
             .and_then(|value| serde_json::from_value(value).ok())
             .unwrap_or_default();
-        let project = match serde_json::from_value::<Project>(shaped.value) {
+        let mut project = match serde_json::from_value::<Project>(shaped.value) {
             Ok(project) => Some(Project { stage: rules, ..project }),
             Err(error) => {
                 if !problems.iter().chain(&self.problems).any(Problem::is_error) {
@@ -362,6 +362,9 @@ impl Document {
                 None
             }
         };
+        if let (Some(project), Some(lookup)) = (&mut project, lookup) {
+            engine::from_environment(project, tree.span, lookup);
+        }
         let apps = tree.get("apps").and_then(Node::map).unwrap_or_default();
         let homes = apps.iter().map(|app| (app.key.clone(), app.key_span.file)).collect();
         let mut staged = Staged {

@@ -7,6 +7,7 @@
 
 mod check;
 mod cycle;
+pub mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod init;

@@ -31,6 +31,9 @@ pub struct ForgeV1 {
     /// Where it is instead, on Kubernetes; known before anything is live there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
+    /// Where it is instead, on a Docker engine of another host; known before anything is live there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<RemoteEngine>,
     /// How the world reaches it by a tunnel, or would before this is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Route>,
@@ -51,6 +54,33 @@ pub struct Namespace {
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&visible(&format!("namespace {} of {}", self.name, self.server)))
+    }
+}
+
+/// A Docker engine of another host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteEngine {
+    /// As `docker.host` or `DOCKER_HOST` has it.
+    pub address: String,
+    /// What no other engine has; absent where the engine has no name that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl RemoteEngine {
+    /// Whether two are the same, as far as they can be told apart.
+    pub fn is(&self, other: &Self) -> bool {
+        match (&self.id, &other.id) {
+            (Some(one), Some(other)) => one == other,
+            (Some(_), None) | (None, _) => self.address == other.address,
+        }
+    }
+}
+
+impl fmt::Display for RemoteEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&visible(&format!("the Docker engine at {}", self.address)))
     }
 }
 

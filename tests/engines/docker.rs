@@ -9,6 +9,7 @@ mod deploys;
 mod health;
 mod pulled;
 mod push;
+mod remote;
 #[cfg(feature = "failpoints")]
 pub mod struck;
 mod volumes;

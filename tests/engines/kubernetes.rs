@@ -69,6 +69,7 @@ impl Wanted {
             ("TOKEN".to_owned(), EnvValue::Reference("${TOKEN}".to_owned())),
         ]);
         let definition = Definition {
+            engine: None,
             role: Role::Webserver,
             runtime: Runtime::Kubernetes,
             command: None,

@@ -15,7 +15,7 @@ use crate::plan::{
 };
 use crate::spec::name::AppName;
 use crate::state::Digests;
-use crate::state::format::{DeployV1, ForgeV1};
+use crate::state::format::{DeployV1, ForgeV1, RemoteEngine};
 
 /// A plan as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -117,6 +117,8 @@ pub struct TeardownWorkV1 {
     pub runtime: Runtime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<RemoteEngine>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +166,7 @@ same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, route,
     record_only, former, adopt, force
 } }
-same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, spares, route, keeps } }
+same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, engine, spares, route, keeps } }
 
 impl From<Operation> for OperationV1 {
     fn from(operation: Operation) -> Self {

@@ -7,6 +7,7 @@ use crate::desired::{self, Desired};
 use crate::plan::{Options, Plan, plan};
 use crate::render::plan::Header;
 use crate::render::{markdown, plan_json};
+use crate::spec::engine::Site;
 use crate::spec::load::{self, Files};
 use crate::spec::model::Project;
 use crate::spec::name::StageName;
@@ -137,7 +138,9 @@ fn lookup(used: &Use, env: &BTreeMap<String, String>, project: Option<&Project>)
         },
         Reference::App { app, field } => {
             let project = project.expect("a spec with references to apps is read");
-            let way = way::way(project, &used.path[1], app).expect("it has a port").expect("there is a way");
+            let way = way::way(project, Site::of(project), &used.path[1], app)
+                .expect("it has a port")
+                .expect("there is a way");
             Lookup::Value(match field {
                 AppField::Host => way.host,
                 AppField::Port => way.port.to_string(),

@@ -9,8 +9,9 @@ use crate::apply::recovery;
 use crate::desired::{Desired, Runtime, Source};
 use crate::plan::{Action, Facts, FieldDrift, Operation, Options, Running, SourceFact, Work, plan};
 use crate::secret::Secret;
+use crate::spec::engine::Site;
 use crate::spec::name::AppName;
-use crate::state::format::{self, DeployV1, ForgeV1, Namespace};
+use crate::state::format::{self, DeployV1, ForgeV1, Namespace, RemoteEngine};
 use crate::state::lock::ProcessIdentity;
 use crate::state::{Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, Record, Run, Snapshot};
 
@@ -57,6 +58,7 @@ impl World {
                             protected: work.protected,
                             host: None,
                             namespace: namespace(work.runtime, desired),
+                            engine: engine(work.runtime, desired),
                             route: work.route.clone(),
                         },
                     };
@@ -112,10 +114,12 @@ impl World {
             Work::Teardown(_) => unreachable!("a teardown makes no records"),
         };
         let values = format::fingerprints(definition, desired.values.of(app), key);
-        let namespace = namespace(definition.runtime, desired);
+        let runtime = definition.runtime;
+        let namespace = namespace(runtime, desired);
         let definition = Some(definition.clone());
         let route = desired.apps.get(app).and_then(|app| app.route.clone());
-        (ForgeV1 { version: 1, definition, values, protected, host: None, namespace, route }, release)
+        let engine = engine(runtime, desired);
+        (ForgeV1 { version: 1, definition, values, protected, host: None, namespace, engine, route }, release)
     }
 
     fn put(&mut self, address: Address, record: Record) {
@@ -232,6 +236,7 @@ impl World {
                         protected: false,
                         host: None,
                         namespace: None,
+                        engine: None,
                         route: None,
                     };
                     self.put(Address::forge(app), format::record(&body, false));
@@ -356,6 +361,11 @@ fn namespace(runtime: Runtime, desired: &Desired) -> Option<Namespace> {
         id: None,
         server: "https://cluster.example.com".into(),
     })
+}
+
+fn engine(runtime: Runtime, desired: &Desired) -> Option<RemoteEngine> {
+    let address = desired.docker.as_deref().and_then(|address| Site::at(address).elsewhere())?;
+    (runtime == Runtime::Docker).then(|| RemoteEngine { address: address.to_owned(), id: None })
 }
 
 fn version(source: &Source, number: &str) -> String {

@@ -22,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::address::Address;
 use super::{Engine, EngineError, HOLDER, Labels};
 use crate::desired::Command;
 use crate::provider::machine;
@@ -38,7 +39,7 @@ const KILLED: i64 = 137;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Hold {
-    pub engine: String,
+    pub engine: Address,
     /// `sha256:...`.
     pub image: String,
     pub labels: BTreeMap<String, String>,
@@ -91,20 +92,30 @@ impl Hold {
         // Before there is a container that nobody else would end.
         let mut ending = Ending::listen()?;
         let engine = Engine::connect(&self.engine).await?;
-        let whose =
-            |name: &str| ["project", "stage", "app"].iter().any(|part| name == format!("dev.norn.{part}"));
-        let labels = self.labels.iter().filter(|(name, _)| whose(name));
-        let labels = Labels(labels.map(|(name, value)| (name.clone(), value.clone())).collect());
-        engine.sweep(&labels).await?;
-        for mount in self.mounts.iter().filter(|mount| mount.is_volume()) {
-            engine.volume(&mount.from, &labels).await?;
-        }
+        engine.sweep(&self.whose()).await?;
+        self.volumes(&engine).await?;
         let container = self.create(&engine).await?;
         let held = self.hold(&engine, &container, &mut ending).await;
         let removed = engine.remove(&container).await;
         let code = held?;
         removed?;
         Ok(code)
+    }
+
+    /// Whose it is.
+    fn whose(&self) -> Labels {
+        let whose =
+            |name: &str| ["project", "stage", "app"].iter().any(|part| name == format!("dev.norn.{part}"));
+        let labels = self.labels.iter().filter(|(name, _)| whose(name));
+        Labels(labels.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// Makes the volumes that it sees.
+    pub(super) async fn volumes(&self, engine: &Engine) -> Result<(), EngineError> {
+        for mount in self.mounts.iter().filter(|mount| mount.is_volume()) {
+            engine.volume(&mount.from, &self.whose()).await?;
+        }
+        Ok(())
     }
 
     async fn create(&self, engine: &Engine) -> Result<String, EngineError> {
@@ -125,6 +136,28 @@ impl Hold {
                 published.insert(format!("{port}/tcp"), Some(vec![binding]));
             }
         }
+        let body = self.body(env, labels, published);
+        let options = CreateContainerOptionsBuilder::new().name(&self.name()).build();
+        let created = engine.docker.create_container(Some(options), body).await;
+        created.map(|created| created.id).map_err(|error| engine.failed("make a container", &error))
+    }
+
+    /// What tells it from others of the app; people see it in the engine's own lists.
+    pub(super) fn name(&self) -> String {
+        let part = |name: &str| self.labels.get(&format!("dev.norn.{name}")).filter(|part| !part.is_empty());
+        let parts: Vec<&str> =
+            ["project", "stage", "app"].iter().filter_map(|name| Some(part(name)?.as_str())).collect();
+        let end: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
+        format!("{}-{end}", parts.join("-"))
+    }
+
+    /// The container as the engine is told of it; `env` is `NAME=value` each.
+    pub(super) fn body(
+        &self,
+        env: Vec<String>,
+        labels: HashMap<String, String>,
+        published: HashMap<String, Option<Vec<PortBinding>>>,
+    ) -> ContainerCreateBody {
         let limit = |amount: Option<u64>| amount.map(|amount| i64::try_from(amount).unwrap_or(i64::MAX));
         let (command, entrypoint) = match &self.command {
             None => (None, None),
@@ -135,7 +168,7 @@ impl Hold {
             }
             Some(Command::Exec(words)) => (Some(words.clone()), None),
         };
-        let body = ContainerCreateBody {
+        ContainerCreateBody {
             image: Some(self.image.clone()),
             env: Some(env),
             cmd: command,
@@ -154,16 +187,7 @@ impl Hold {
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
-        };
-        let part = |name: &str| self.labels.get(&format!("dev.norn.{name}")).filter(|part| !part.is_empty());
-        let parts: Vec<&str> =
-            ["project", "stage", "app"].iter().filter_map(|name| Some(part(name)?.as_str())).collect();
-        // What tells it from others of the app; people see it in the engine's own lists.
-        let end: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
-        let options =
-            CreateContainerOptionsBuilder::new().name(&format!("{}-{end}", parts.join("-"))).build();
-        let created = engine.docker.create_container(Some(options), body).await;
-        created.map(|created| created.id).map_err(|error| engine.failed("make a container", &error))
+        }
     }
 
     /// Starts the container and stays until it has ended.
@@ -237,7 +261,7 @@ impl Ending {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Look {
-    pub engine: String,
+    pub engine: Address,
     /// Those of its container, but for `dev.norn.replica`, which the environment says.
     pub labels: BTreeMap<String, String>,
     /// Through `sh -c`.
@@ -261,23 +285,42 @@ impl Look {
         let found = found.map_err(|error| engine.failed(doing, &error))?;
         let container = found.into_iter().find_map(|container| container.id);
         let container = container.ok_or_else(|| refused("there is no container yet"))?;
-        let words = ["/bin/sh", "-c", &self.line].map(str::to_owned);
+        engine
+            .exec(&container, &self.line, |part| match part {
+                LogOutput::StdErr { message } => pass(&mut std::io::stderr(), &message),
+                other => pass(&mut std::io::stdout(), other.as_ref()),
+            })
+            .await
+    }
+}
+
+impl Engine {
+    /// Runs a command in a container, through `sh -c`, and returns its exit code.
+    pub(super) async fn exec(
+        &self,
+        container: &str,
+        line: &str,
+        mut sink: impl FnMut(LogOutput),
+    ) -> Result<i32, EngineError> {
+        let doing = "run the health check";
+        let refused = |why: &str| EngineError::Refused { doing: doing.into(), why: why.into() };
         let body = ExecConfig {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            cmd: Some(words.into()),
+            cmd: Some(["/bin/sh", "-c", line].map(str::to_owned).into()),
             ..ExecConfig::default()
         };
-        let made = engine.docker.create_exec(&container, body).await;
-        let made = made.map_err(|error| engine.failed(doing, &error))?;
-        let started = engine.docker.start_exec(&made.id, None::<StartExecOptions>).await;
-        if let StartExecResults::Attached { output, .. } =
-            started.map_err(|error| engine.failed(doing, &error))?
+        let made = self.docker.create_exec(container, body).await;
+        let made = made.map_err(|error| self.failed(doing, &error))?;
+        let started = self.docker.start_exec(&made.id, None::<StartExecOptions>).await;
+        if let StartExecResults::Attached { mut output, .. } =
+            started.map_err(|error| self.failed(doing, &error))?
         {
-            pass_on(output).await;
+            while let Some(Ok(part)) = output.next().await {
+                sink(part);
+            }
         }
-        let seen =
-            engine.docker.inspect_exec(&made.id).await.map_err(|error| engine.failed(doing, &error))?;
+        let seen = self.docker.inspect_exec(&made.id).await.map_err(|error| self.failed(doing, &error))?;
         let code = seen.exit_code.ok_or_else(|| refused("it has no exit code"))?;
         Ok(i32::try_from(code).unwrap_or(i32::MAX))
     }
@@ -337,7 +380,7 @@ async fn kill(engine: &Engine, container: &str, signal: &str) {
     let _ = engine.docker.kill_container(container, Some(options)).await;
 }
 
-async fn out_of_memory(engine: &Engine, container: &str, limit: Option<u64>) -> Option<String> {
+pub(super) async fn out_of_memory(engine: &Engine, container: &str, limit: Option<u64>) -> Option<String> {
     let seen = engine.docker.inspect_container(container, None::<InspectContainerOptions>).await.ok()?;
     let killed = seen.state?.oom_killed?;
     let limit = limit.map(|bytes| format!(" of {} MiB", bytes / (1 << 20))).unwrap_or_default();

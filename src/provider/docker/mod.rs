@@ -1,37 +1,40 @@
-//! A Docker engine on this machine: images made of code, and containers that live as long as the
-//! process that holds them.
+//! A Docker engine: images made of code, containers that live as long as the process that holds them,
+//! and on another host such as serve by themselves.
 //!
-//! Here: reaching the engine, and what its errors mean. Elsewhere: what a build is sent
-//! (`context`), images (`image`), registries (`registry`, `push`, `refusal`), containers (`hold`).
+//! Here: what an engine's errors mean. Elsewhere: reaching it (`address`), what a build is sent
+//! (`context`), images (`image`), registries (`registry`, `push`, `refusal`), containers that are held
+//! (`hold`) and those that serve by themselves (`served`).
 //! Invariants: every container, image and volume that norn makes carries its labels; a container has a
-//! holder, and one whose holder is dead may be removed.
+//! holder, and one whose holder is dead may be removed, or it says which release it serves.
 
+pub mod address;
 pub mod context;
 pub mod hold;
 pub mod image;
 pub mod push;
 pub mod refusal;
 pub mod registry;
+pub mod served;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
-use bollard::{API_DEFAULT_VERSION, Docker};
+
+use address::Address;
 
 use crate::failpoint;
 use crate::provider::machine;
+use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::Scope;
 use crate::state::lock::ProcessIdentity;
 
 /// How long a call may go without an answer, in seconds; a build and a push say something all along.
 const PATIENCE: u64 = 120;
-
-/// Where an engine is unless something is said.
-const USUAL: &str = "unix:///var/run/docker.sock";
 
 /// The label that holds a container's holder, as JSON.
 pub const HOLDER: &str = "dev.norn.holder";
@@ -40,18 +43,27 @@ pub const HOLDER: &str = "dev.norn.holder";
 #[derive(Debug, Clone)]
 pub struct Engine {
     docker: Docker,
-    /// As the user would name it.
-    pub host: String,
+    address: Address,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(
-        "the Docker engine at {host} is not on this machine: this norn runs containers only where it runs itself"
+        "`{host}` is no address of a Docker engine: write unix:///path/to/docker.sock, or tcp://host:port for one on another host"
     )]
-    Remote { host: String },
-    #[error("`{host}` is no address of a Docker engine: write unix:///path/to/docker.sock")]
     NoAddress { host: String },
+    #[error(
+        "the Docker engine at {host} cannot be reached by ssh: write tcp://host:port, with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH for TLS"
+    )]
+    Ssh { host: String },
+    #[error(
+        "the Docker engine at {host} is reached by TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of its certificates"
+    )]
+    NoCertificates { host: String },
+    #[error(
+        "there is no {file}, by which the Docker engine at {host} is reached: set DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem, or DOCKER_TLS_VERIFY to nothing"
+    )]
+    NoCertificate { host: String, file: String },
     #[error(
         "there is no Docker engine at {host}: start it, or name another with `docker.host` or DOCKER_HOST ({why})"
     )]
@@ -76,34 +88,10 @@ pub enum EngineError {
     Registry(#[from] refusal::RegistryError),
 }
 
-/// Where the engine is: as named, else as `DOCKER_HOST` says, else at the usual place.
-pub fn host(named: Option<&str>) -> String {
-    let said = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-    named.map(str::to_owned).or_else(said).unwrap_or_else(|| USUAL.to_owned())
-}
-
 impl Engine {
-    /// Reaches the engine that `host` names.
-    ///
-    /// # Errors
-    /// One that is none, is elsewhere, or does not answer.
-    pub async fn connect(host: &str) -> Result<Self, EngineError> {
-        let named = || host.to_owned();
-        let path = match host.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') => path,
-            Some(("tcp" | "http" | "https" | "ssh", _)) => return Err(EngineError::Remote { host: named() }),
-            _ => return Err(EngineError::NoAddress { host: named() }),
-        };
-        let unreachable = |why: String| EngineError::Unreachable { host: named(), why };
-        let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION);
-        let docker = docker.map_err(|error| unreachable(cause(&error)))?;
-        match docker.negotiate_version().await {
-            Ok(docker) => Ok(Self { docker, host: named() }),
-            Err(error) if cause(&error).contains("ermission denied") => {
-                Err(EngineError::Forbidden { host: named() })
-            }
-            Err(error) => Err(unreachable(cause(&error))),
-        }
+    /// Where it is.
+    pub fn site(&self) -> Site<'_> {
+        Site::at(&self.address.host)
     }
 
     /// What went wrong while the engine was asked to do something.
@@ -115,9 +103,11 @@ impl Engine {
             Error::DockerStreamError { error } => {
                 EngineError::Refused { doing: doing.to_owned(), why: error.trim().to_owned() }
             }
-            other => {
-                EngineError::Lost { host: self.host.clone(), doing: doing.to_owned(), why: cause(other) }
-            }
+            other => EngineError::Lost {
+                host: self.address.host.clone(),
+                doing: doing.to_owned(),
+                why: cause(other),
+            },
         }
     }
 
@@ -126,7 +116,7 @@ impl Engine {
         // What stands before it is of the project's name, or the registry's.
         let on = on.rsplit('/').next().unwrap_or_default();
         failpoint::talk(act, Path::new(on)).map_err(|error| EngineError::Lost {
-            host: self.host.clone(),
+            host: self.address.host.clone(),
             doing: act.to_owned(),
             why: error.to_string(),
         })
@@ -142,10 +132,18 @@ impl Engine {
         let found = found.map_err(|error| self.failed("list its containers", &error))?;
         let mut removed = 0;
         for container in found {
-            let holder = container.labels.as_ref().and_then(|labels| labels.get(HOLDER));
+            let labels = container.labels.unwrap_or_default();
+            if labels.contains_key(served::RELEASE) {
+                continue;
+            }
+            let holder = labels.get(HOLDER);
             let holder = holder.and_then(|text| serde_json::from_str::<ProcessIdentity>(text).ok());
-            // Where the holder cannot be seen, it may live.
-            if holder.is_some_and(|holder| machine::alive(&holder) != Some(false)) {
+            // Where the holder cannot be seen, it may live. On an engine of another host it is one of a run
+            // that is dead, for the lock is this run's.
+            if holder.is_some_and(|holder| match machine::alive(&holder) {
+                Some(alive) => alive,
+                None => self.site().elsewhere().is_none(),
+            }) {
                 continue;
             }
             self.talk("remove", "a container that was left")?;
@@ -178,7 +176,7 @@ impl Engine {
     }
 
     /// Removes a container with its anonymous volumes; one that is gone is as wanted.
-    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+    pub async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.docker.remove_container(container, Some(options)).await {
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
@@ -193,9 +191,13 @@ pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
     pub fn new(scope: &Scope, app: &AppName) -> Self {
+        Self::of_scope(scope).and("app", app.as_str())
+    }
+
+    /// Those of all apps of a stage.
+    pub fn of_scope(scope: &Scope) -> Self {
         let stage = scope.stage.as_ref().map(ToString::to_string).unwrap_or_default();
-        let pairs = [("project", scope.project.to_string()), ("stage", stage), ("app", app.to_string())];
-        Self(pairs.into_iter().map(|(name, value)| (format!("dev.norn.{name}"), value)).collect())
+        Self(BTreeMap::new()).and("project", scope.project.as_str()).and("stage", &stage)
     }
 
     /// With one more, such as `commit`.

@@ -21,6 +21,7 @@ fn definition() -> Definition {
     Definition {
         role: Role::Webserver,
         runtime: Runtime::Kubernetes,
+        engine: None,
         command: Some(Command::Exec(vec!["./api".to_owned(), "--home=$(HOME)".to_owned()])),
         env: BTreeMap::from([
             ("LOG".to_owned(), EnvValue::Literal("info".to_owned())),

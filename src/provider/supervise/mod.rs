@@ -30,7 +30,7 @@ mod launch;
 mod logs;
 mod orders;
 mod place;
-mod probe;
+pub mod probe;
 pub mod process;
 mod procfs;
 mod record;

@@ -41,9 +41,9 @@ pub async fn healthy(
 ) -> Result<(), String> {
     let limit = roll.health.timeout;
     match (&roll.health.probe, port) {
-        (Probe::Http { path, host }, Some(port)) => get(context, port, path, host, limit).await,
-        (Probe::Tcp, Some(port)) => connect(port, limit).await.map(drop),
-        (Probe::Accepts, Some(port)) => keeps(connect(port, limit).await?, port, limit).await,
+        (Probe::Http { path, host }, Some(port)) => get(&context.http, &here(port), path, host, limit).await,
+        (Probe::Tcp, Some(port)) => connect(&here(port), limit).await.map(drop),
+        (Probe::Accepts, Some(port)) => accepts(&here(port), limit).await,
         (Probe::Http { .. } | Probe::Tcp | Probe::Accepts, None) => {
             Err("the app has no port to probe".to_owned())
         }
@@ -69,13 +69,25 @@ pub async fn live(context: &Context, roll: &Roll, port: Option<u16>) -> Result<(
         Probe::Http { host, .. } => host,
         Probe::Tcp | Probe::Accepts | Probe::Command(_) | Probe::Exec { .. } | Probe::Lives(_) => "localhost",
     };
-    get(context, port, path, host, roll.health.timeout).await
+    get(&context.http, &here(port), path, host, roll.health.timeout).await
 }
 
-async fn get(context: &Context, port: u16, path: &str, host: &str, limit: Duration) -> Result<(), String> {
-    let url = format!("http://127.0.0.1:{port}/{}", path.trim_start_matches('/'));
+/// Where a replica of this machine listens.
+fn here(port: u16) -> String {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()
+}
+
+/// Asks what listens at `place`, such as `127.0.0.1:8080`, for a path. The error is the answer.
+pub async fn get(
+    http: &reqwest::Client,
+    place: &str,
+    path: &str,
+    host: &str,
+    limit: Duration,
+) -> Result<(), String> {
+    let url = format!("http://{place}/{}", path.trim_start_matches('/'));
     let ask = async {
-        let mut answer = context.http.get(url).header(HOST, host).send().await?;
+        let mut answer = http.get(url).header(HOST, host).send().await?;
         let status = answer.status();
         let mut body = Vec::new();
         // The status decides; a body that breaks off only shows less.
@@ -92,11 +104,9 @@ async fn get(context: &Context, port: u16, path: &str, host: &str, limit: Durati
             let colon = if body.is_empty() { "" } else { ": " };
             Err(format!("GET {path}: {status}{colon}{body}"))
         }
-        Ok(Err(error)) if error.is_connect() => {
-            Err(format!("GET {path}: connection refused on 127.0.0.1:{port}"))
-        }
+        Ok(Err(error)) if error.is_connect() => Err(format!("GET {path}: connection refused on {place}")),
         Ok(Err(error)) if error.is_builder() => Err(format!("GET {path}: no path that can be asked for")),
-        Ok(Err(_)) => Err(format!("GET {path}: no HTTP answer on 127.0.0.1:{port}")),
+        Ok(Err(_)) => Err(format!("GET {path}: no HTTP answer on {place}")),
         Err(_) => Err(format!("GET {path}: no answer within {:.1} s", limit.as_secs_f64())),
     }
 }
@@ -105,22 +115,23 @@ fn good(status: reqwest::StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-async fn connect(port: u16, limit: Duration) -> Result<TcpStream, String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match timeout(limit, TcpStream::connect(address)).await {
+async fn connect(place: &str, limit: Duration) -> Result<TcpStream, String> {
+    match timeout(limit, TcpStream::connect(place)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(_)) => Err(format!("connection refused on {address}")),
-        Err(_) => Err(format!("no connection to {address} within {:.1} s", limit.as_secs_f64())),
+        Ok(Err(_)) => Err(format!("connection refused on {place}")),
+        Err(_) => Err(format!("no connection to {place} within {:.1} s", limit.as_secs_f64())),
     }
 }
 
-/// Whether a connection is still open after a moment.
-async fn keeps(mut stream: TcpStream, port: u16, limit: Duration) -> Result<(), String> {
+/// Whether what listens at `place` in a container takes a connection, which is still open after a
+/// moment. The error is the answer.
+pub async fn accepts(place: &str, limit: Duration) -> Result<(), String> {
+    let mut stream = connect(place, limit).await?;
     match timeout(KEPT.min(limit), stream.read(&mut [0])).await {
         // Some speak first.
         Err(_) | Ok(Ok(1..)) => Ok(()),
         Ok(Ok(0) | Err(_)) => Err(format!(
-            "connection closed at once on 127.0.0.1:{port}: in its container the app must listen on $PORT of 0.0.0.0"
+            "connection closed at once on {place}: in its container the app must listen on $PORT of 0.0.0.0"
         )),
     }
 }

@@ -1,11 +1,12 @@
 //! Rules between the fields of a document.
 //!
 //! Here: what is wrong although every value alone is right: of one app (`app`), of its paths
-//! (`paths`) and volumes (`volumes`), between apps (`relations`), of their names in the world (`hosts`),
+//! (`paths`) and volumes (`volumes`), of one on an engine elsewhere (`engine`), between apps (`relations`), of their names in the world (`hosts`),
 //! of the state's place (`state`). Elsewhere: single values (`shape`, `value`), loops
 //! between apps (`cycle`).
 
 mod app;
+mod engine;
 mod hosts;
 mod paths;
 mod relations;
@@ -36,6 +37,7 @@ pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
         checks.source(name, app);
         checks.reach(name, app);
         checks.cluster(name, app);
+        checks.engine(name, app);
         checks.environment(name, app);
         checks.volumes(name, app);
         checks.times(name, app);

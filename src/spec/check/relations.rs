@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::Checks;
 use crate::spec::cycle;
+use crate::spec::engine::Site;
 use crate::spec::model::{Front, Role, Runtime};
 use crate::spec::name::AppName;
 use crate::spec::pending;
@@ -16,20 +17,22 @@ use crate::spec::way::{NoWay, way};
 impl Checks<'_> {
     /// Two apps on one machine cannot listen on one port.
     pub(super) fn ports(&mut self) {
-        let mut wanted: BTreeMap<u16, Vec<(&AppName, IpAddr)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<(bool, u16), Vec<(&AppName, IpAddr)>> = BTreeMap::new();
         for (name, app) in &self.project.apps {
-            let here =
-                app.role == Role::Webserver && pending::runtime(app, self.project) != Runtime::Kubernetes;
+            let runtime = pending::runtime(app, self.project);
+            let here = app.role == Role::Webserver && runtime != Runtime::Kubernetes;
+            let elsewhere = runtime == Runtime::Docker && Site::of(self.project).elsewhere().is_some();
             let Some(port) = app.port.filter(|_| here && !self.unsure(name, "port")) else { continue };
             let bind = match &app.front {
+                _ if elsewhere => IpAddr::from([0, 0, 0, 0]),
                 Some(Front::On(front)) => front.bind.unwrap_or(IpAddr::from([127, 0, 0, 1])),
                 // The app itself may listen anywhere.
                 Some(Front::Switch(false)) => IpAddr::from([0, 0, 0, 0]),
                 Some(Front::Switch(true)) | None => IpAddr::from([127, 0, 0, 1]),
             };
-            wanted.entry(port).or_default().push((name, bind));
+            wanted.entry((elsewhere, port)).or_default().push((name, bind));
         }
-        for (port, mut apps) in wanted {
+        for ((_, port), mut apps) in wanted {
             // The first in the spec keeps it.
             apps.sort_by_key(|(name, _)| self.value(name, "port"));
             let (first, address) = apps[0];
@@ -132,7 +135,7 @@ impl Checks<'_> {
                 );
             }
             let from = used.path.get(1).map_or("", String::as_str);
-            if let Some(Err(NoWay { why, help })) = way(self.project, from, other) {
+            if let Some(Err(NoWay { why, help })) = way(self.project, Site::of(self.project), from, other) {
                 let message = format!("app `{from}` cannot reach app `{other}`: {why}");
                 self.say(Problem::error("no-way", message).at(used.span, "refers to it").help(help));
             }

@@ -22,7 +22,8 @@ pub struct StateLocation {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DockerEngine {
-    /// Its socket. Default: `DOCKER_HOST`, else unix:///var/run/docker.sock.
+    /// Its address: `unix:///path/to/docker.sock`, or `tcp://host:port` of one on another host. Default: `DOCKER_HOST`, else
+    /// unix:///var/run/docker.sock.
     #[schemars(length(min = 1))]
     pub host: Option<String>,
 }

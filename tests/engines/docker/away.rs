@@ -28,7 +28,10 @@ fn an_engine_that_cannot_be_used_is_told_with_what_mends_it() {
         "unix:///nowhere/docker.sock",
         &["there is no Docker engine at unix:///nowhere/docker.sock: start it, or name another"],
     );
-    says("tcp://10.77.0.1:2375", &["the Docker engine at tcp://10.77.0.1:2375 is not on this machine"]);
+    says(
+        "tcp://10.77.0.1:2375",
+        &["there is no Docker engine at tcp://10.77.0.1:2375: start it, or name another"],
+    );
     says(
         "docker.sock",
         &["`docker.sock` is no address of a Docker engine: write unix:///path/to/docker.sock"],

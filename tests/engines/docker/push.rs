@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use norn::desired::{Login, Registry as Own};
 use norn::provider::docker::Engine as Reached;
+use norn::provider::docker::address::Address;
 use norn::provider::docker::registry::Logins;
 use norn::secret::Secret;
 
@@ -102,7 +103,7 @@ async fn child_that_pushes() {
         println!("nodes {}", found.map_or_else(|error| error.to_string(), |config| format!("{config:?}")));
     }
     let host = named("DOCKER_HOST").expect("it is set");
-    let engine = Reached::connect(&host).await.expect("it is there");
+    let engine = Reached::connect(&Address::of(Some(host.as_str()))).await.expect("it is there");
     println!("before {}", peak());
     match engine.push(id, repository, tag, &logins, |line| println!("told {line}")).await {
         Ok(pinned) => println!("pushed {pinned}"),

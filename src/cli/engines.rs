@@ -1,0 +1,197 @@
+//! What runs on Docker engines of other hosts: looked at by one list of containers an engine.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::failure::{Exit, Failure};
+use crate::address::{Address, Kind};
+use crate::desired::{Definition, Desired, Runtime};
+use crate::plan::{Plan, Running, Work};
+use crate::provider::docker::address::Address as EngineAddress;
+use crate::provider::docker::served::{Container, current};
+use crate::provider::docker::{Engine, EngineError, Labels};
+use crate::spec::engine::Site;
+use crate::spec::name::AppName;
+use crate::state::format::RemoteEngine;
+use crate::state::{Record, Scope, Snapshot};
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Failure::new(error.to_string())
+    }
+}
+
+/// The apps that are on an engine of another host, and which, as far as that is recorded.
+pub fn recorded(stored: &Snapshot) -> BTreeMap<AppName, RemoteEngine> {
+    let forged = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Forge);
+    // Every plan asks, of all apps: the rest of a record is not looked at.
+    let there = |(address, record): (&Address, &Record)| {
+        Some((address.name.clone(), RemoteEngine::deserialize(record.body.get("engine")?).ok()?))
+    };
+    forged.filter_map(there).collect()
+}
+
+/// The apps that are on such an engine, or are to be.
+pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<RemoteEngine>> {
+    let wanted = desired.apps.values().filter(|app| app.definition.engine.is_some());
+    let new = wanted.filter(|app| !stored.resources.contains_key(&Address::forge(&app.name)));
+    let recorded = recorded(stored).into_iter().map(|(name, engine)| (name, Some(engine)));
+    new.map(|app| (app.name.clone(), None)).chain(recorded).collect()
+}
+
+/// What runs of these apps. Nothing is left of what ran on the `lost` engines.
+///
+/// # Errors
+/// An engine that cannot be looked at.
+pub async fn look(
+    scope: &Scope,
+    desired: &Desired,
+    apps: BTreeMap<AppName, Option<RemoteEngine>>,
+    lost: &[String],
+) -> Result<BTreeMap<AppName, Running>, Failure> {
+    if apps.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let address = desired.docker.as_deref().filter(|address| Site::at(address).elsewhere().is_some());
+    let there = match address {
+        Some(address) => {
+            let engine = Engine::connect(&EngineAddress::of(Some(address))).await?;
+            let own = RemoteEngine { address: address.to_owned(), id: engine.id().await? };
+            Some((own, by_app(engine.serving(&Labels::of_scope(scope)).await?)))
+        }
+        None => None,
+    };
+    let seen = apps.into_iter().map(|(app, recorded)| {
+        let recorded = recorded.filter(|recorded| !lost.contains(&recorded.address));
+        let running = match (&there, recorded) {
+            (Some((own, _)), Some(recorded)) if !recorded.is(own) => elsewhere(&recorded),
+            (None, Some(recorded)) => elsewhere(&recorded),
+            (Some((_, found)), _) => running(found.get(app.as_str()).map_or(&[], Vec::as_slice)),
+            (None, None) => Running::Nothing,
+        };
+        (app, running)
+    });
+    Ok(seen.collect())
+}
+
+fn elsewhere(engine: &RemoteEngine) -> Running {
+    Running::Elsewhere { host: engine.to_string() }
+}
+
+fn by_app(containers: Vec<Container>) -> BTreeMap<String, Vec<Container>> {
+    let mut found: BTreeMap<String, Vec<Container>> = BTreeMap::new();
+    for container in containers {
+        found.entry(container.app.clone()).or_default().push(container);
+    }
+    found
+}
+
+/// What a plan needs of an app's containers.
+fn running(containers: &[Container]) -> Running {
+    let serving = current(containers);
+    let Some(one) = serving.first() else { return Running::Nothing };
+    let healthy = serving.iter().filter(|container| container.runs).count();
+    Running::Serving {
+        tag: Some(one.release.clone()),
+        definition: Some(one.definition.clone()),
+        wanted: one.replicas,
+        healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+        image: Some(one.image.clone()),
+    }
+}
+
+/// What `norn status` tells of an app on such an engine.
+#[derive(Debug, Clone)]
+pub enum Told {
+    Seen(Vec<Container>),
+    /// It is another engine by now.
+    Elsewhere(RemoteEngine),
+    /// The engine cannot be looked at, and why.
+    Unknown(String),
+}
+
+impl Told {
+    /// What a plan would need of it.
+    pub fn running(&self) -> Running {
+        match self {
+            Told::Seen(containers) => running(containers),
+            Told::Elsewhere(engine) => elsewhere(engine),
+            Told::Unknown(why) => Running::Silent { why: why.clone() },
+        }
+    }
+}
+
+/// What is told of the apps that are on engines of other hosts.
+pub async fn tell(scope: &Scope, stored: &Snapshot) -> BTreeMap<AppName, Told> {
+    let mut engines: BTreeMap<String, Vec<(AppName, RemoteEngine)>> = BTreeMap::new();
+    for (app, engine) in recorded(stored) {
+        engines.entry(engine.address.clone()).or_default().push((app, engine));
+    }
+    let mut told = BTreeMap::new();
+    for (address, apps) in engines {
+        let looked = async {
+            let engine = Engine::connect(&EngineAddress::of(Some(&address))).await?;
+            let own = RemoteEngine { address, id: engine.id().await? };
+            Ok::<_, EngineError>((own, by_app(engine.serving(&Labels::of_scope(scope)).await?)))
+        };
+        let looked = looked.await;
+        told.extend(apps.into_iter().map(|(app, recorded)| {
+            let seen = match &looked {
+                Ok((own, _)) if !recorded.is(own) => Told::Elsewhere(recorded),
+                Ok((_, found)) => Told::Seen(found.get(app.as_str()).cloned().unwrap_or_default()),
+                Err(error) => Told::Unknown(error.to_string()),
+            };
+            (app, seen)
+        }));
+    }
+    told
+}
+
+/// The engine of another host that a plan works on, if it does.
+///
+/// # Errors
+/// One that cannot be reached, and another than the plan was made for.
+pub async fn of(plan: &Plan, address: &EngineAddress) -> Result<Option<RemoteEngine>, Failure> {
+    let definitions = plan.operations.iter().filter_map(|operation| match &operation.work {
+        Work::Forge(work) => work.roll.as_ref().map(|roll| &roll.definition),
+        Work::Deploy(work) => Some(&work.definition),
+        Work::Teardown(_) => None,
+    });
+    let teardowns = plan.operations.iter().filter_map(|operation| match &operation.work {
+        Work::Teardown(work) => work.engine.as_ref(),
+        Work::Forge(_) | Work::Deploy(_) => None,
+    });
+    let forged = plan
+        .operations
+        .iter()
+        .any(|operation| matches!(&operation.work, Work::Forge(work) if work.runtime == Runtime::Docker));
+    let there = Site::at(&address.host).elsewhere();
+    let mut wanted = forged && there.is_some();
+    for definition in definitions.filter(|definition| definition.runtime == Runtime::Docker) {
+        let Definition { engine, .. } = definition;
+        if engine.as_deref() != there {
+            return Err(another(engine.as_deref().unwrap_or("on this machine"), address));
+        }
+        wanted |= engine.is_some();
+    }
+    let teardowns: Vec<&RemoteEngine> = teardowns.collect();
+    if !wanted && teardowns.is_empty() {
+        return Ok(None);
+    }
+    let id = Engine::connect(address).await?.id().await?;
+    let own = RemoteEngine { address: address.host.clone(), id };
+    match teardowns.iter().find(|engine| !engine.is(&own)) {
+        Some(engine) => Err(another(&engine.address, address)),
+        None => Ok(Some(own)),
+    }
+}
+
+fn another(planned: &str, address: &EngineAddress) -> Failure {
+    Failure::new(format!(
+        "the plan is for the Docker engine {planned}, and the engine is {} now",
+        address.host
+    ))
+    .exit(Exit::Outdated)
+    .help("set `docker.host` or DOCKER_HOST as it was when the plan was made, or plan again")
+}

@@ -1,0 +1,44 @@
+//! What an engine on another host asks of an app.
+
+use super::Checks;
+use crate::spec::engine::Site;
+use crate::spec::model::{App, Front, Role, Runtime};
+use crate::spec::name::AppName;
+use crate::spec::pending;
+use crate::spec::problem::Problem;
+
+impl Checks<'_> {
+    /// Nothing of norn's is there: a container has its port itself.
+    pub(super) fn engine(&mut self, name: &AppName, app: &App) {
+        let Some(address) = Site::of(self.project).elsewhere() else { return };
+        if pending::runtime(app, self.project) != Runtime::Docker || self.unsure(name, "runtime") {
+            return;
+        }
+        let webserver = app.role == Role::Webserver && !self.unsure(name, "role");
+        if let Some(front) = self.key(name, "front").filter(|_| webserver)
+            && app.front != Some(Front::Switch(false))
+        {
+            self.say(
+                Problem::error(
+                    "no-front",
+                    format!("app `{name}` cannot have a front: its engine {address} is on another host"),
+                )
+                .at(front, "nothing of norn's listens there")
+                .help(
+                    "take `front` out: clients connect to `port` of the engine's host, and a deploy stops the app for a moment",
+                ),
+            );
+        } else if webserver && app.replicas.unwrap_or(1) > 1 && app.front.is_none() {
+            self.say(
+                Problem::error(
+                    "shared-port",
+                    format!(
+                        "the replicas of app `{name}` cannot share one port: its engine {address} is on another host"
+                    ),
+                )
+                .at(self.value(name, "replicas"), "more than one")
+                .help("run one replica, or several apps with a port each"),
+            );
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! An engine of another host: nothing of norn's stays there, and nothing of it here.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::sandbox::until;
+use crate::world::ADDRESS;
+
+use super::{Shop, WHAT, has};
+
+/// A project on an engine that it knows by an address of another host.
+struct Far<'a> {
+    shop: Shop<'a>,
+    address: String,
+}
+
+impl<'a> Deref for Far<'a> {
+    type Target = Shop<'a>;
+
+    fn deref(&self) -> &Shop<'a> {
+        &self.shop
+    }
+}
+
+impl Far<'static> {
+    fn new() -> Option<Self> {
+        let engine = Engine::own(WHAT)?;
+        let address = engine.elsewhere();
+        let mut shop = Shop::on(engine);
+        shop.sandbox.env.insert("DOCKER_HOST".into(), address.clone());
+        Some(Self { shop, address })
+    }
+}
+
+impl Far<'_> {
+    /// What the webserver answers at the engine's host.
+    fn get(&self) -> Result<String, String> {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect((ADDRESS, self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            // The server of these tests closes only when it is told to.
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: there\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = ask().map_err(|error| error.to_string())?;
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| answer.clone())
+    }
+
+    fn serves(&self, body: &str) {
+        assert_eq!(self.get().as_deref(), Ok(body));
+        assert_eq!(self.processes(), Vec::<u32>::new(), "nothing of norn's runs on");
+        self.plan_is_empty();
+    }
+}
+
+#[test]
+fn an_app_goes_live_on_another_host_and_nothing_of_norn_stays() {
+    let Some(far) = Far::new() else { return };
+    far.web(
+        "env: {VERSION: v1}\nbuild: {test: cat /release}\nmigrations: {command: 'echo migrates $VERSION'}",
+    );
+    let plan = far.ok("plan");
+    has(&plan.out, &[&format!("webserver on runtime docker, 1 replica at http://{ADDRESS}:{}", far.port)]);
+    let ran = far.ok("apply --yes");
+    has(&ran.err, &[&format!("http://{ADDRESS}:{}", far.port)]);
+    far.serves("v1 grey one");
+    has(&far.rows()[0].output("migrate"), &["migrates v1"]);
+    let status = far.ok("status");
+    has(&status.out, &["healthy", &format!("http://{ADDRESS}:{}", far.port)]);
+    has(&far.ok("logs web").out, &["starts v1"]);
+    let before = far.containers();
+    assert_eq!(before.len(), 1);
+    assert_eq!(far.inspect(&before[0], ".HostConfig.RestartPolicy.Name"), "unless-stopped");
+
+    // Another checkout of the same state needs nothing of this one.
+    std::fs::remove_dir_all(far.path(".norn/releases")).expect("it is there");
+    far.plan_is_empty();
+    far.web("env: {VERSION: v2}");
+    has(&far.ok("plan").out, &["interrupts", "VERSION"]);
+    far.ok("apply --yes");
+    far.serves("v2 grey one");
+    assert_ne!(far.containers(), before);
+
+    let before = far.containers();
+    has(&far.ok("restart web --yes").err, &["web"]);
+    far.serves("v2 grey one");
+    assert_eq!(far.containers().len(), 1);
+    assert_ne!(far.containers(), before);
+
+    far.write("web/release", "two");
+    far.ok("apply --yes");
+    far.serves("v2 grey two");
+
+    // Gone by hand.
+    far.engine.ok(&format!("rm --force {}", far.containers()[0]));
+    has(&far.ok("status").out, &["down", "nothing runs there"]);
+    has(&far.ok("plan").out, &["nothing runs"]);
+    far.ok("apply --yes");
+    far.serves("v2 grey two");
+
+    // What others have there is theirs.
+    let other = format!("dev.norn.project={}-other", far.project);
+    let id = far.engine.ok(&format!("run --detach --label {other} --label dev.norn.app=web norn-base:1"));
+    far.destroy();
+    far.comes_to(0, 0);
+    far.get().expect_err("nothing serves");
+    far.engine.ok(&format!("rm --force {}", id.trim()));
+}
+
+#[test]
+fn a_version_that_fails_elsewhere_is_told_and_the_one_before_it_serves_again() {
+    let Some(far) = Far::new() else { return };
+    far.web("env: {VERSION: v1}");
+    far.ok("apply --yes");
+    far.web("env: {VERSION: v2}\ncommand: 'echo last words; exit 3'");
+    far.write("web/release", "two");
+    let ran = far.run("apply --yes");
+    assert_ne!(ran.code, 0);
+    has(&ran.err, &["exit status 3", "last words", "was started again and serves"]);
+    assert_eq!(far.get().as_deref(), Ok("v1 grey one"));
+    far.comes_to(1, 1);
+
+    far.web("env: {VERSION: v3}\nhealthcheck: {path: /, interval: 1s, startup: 3s}\ncommand: 'echo deaf; sleep 600'");
+    let ran = far.run("apply --yes");
+    has(
+        &ran.err,
+        &["was not healthy after 3 s", "the last probe: GET /", "deaf", "was started again and serves"],
+    );
+    assert_eq!(far.get().as_deref(), Ok("v1 grey one"));
+
+    far.web("env: {VERSION: v1}");
+    far.write("web/release", "one");
+    far.ok("apply --yes");
+    far.serves("v1 grey one");
+    far.destroy();
+    far.comes_to(0, 0);
+}
+
+#[test]
+fn a_norn_that_is_killed_in_an_exchange_is_made_good_by_the_next() {
+    let Some(far) = Far::new() else { return };
+    far.web("env: {VERSION: v1}");
+    far.ok("apply --yes");
+    far.web("env: {VERSION: v2}\ncommand: 'sleep 4; exec sh /serve'");
+    far.write("web/release", "two");
+    let mut norn = far.spawn("apply --yes");
+    let new = || far.of_engine("ps", "{{.Names}}").iter().any(|name| name.ends_with(".new"));
+    until("the new container runs", new);
+    norn.kill().expect("it lives");
+    norn.wait().expect("it is ours");
+    assert!(far.open_in_journal() > 0, "norn had ended");
+    let began = Instant::now();
+    // What never was called fit is not taken to be live, even where it serves by now.
+    until("it serves", || {
+        far.get().as_deref() == Ok("v2 grey two") || began.elapsed() > Duration::from_secs(8)
+    });
+    has(&far.ok("plan").out, &["deploy/web", "nothing runs"]);
+    far.ok("apply --yes");
+    far.comes_to(1, 2);
+    assert_eq!(far.open_in_journal(), 0);
+    far.serves("v2 grey two");
+    far.destroy();
+    far.comes_to(0, 0);
+}
+
+#[test]
+fn what_cannot_be_on_another_host_is_refused_with_a_mend() {
+    let Some(mut far) = Far::new() else { return };
+    far.web("replicas: 2");
+    has(&far.fails("plan", 1).err, &["cannot share one port", &far.address, "run one replica"]);
+    far.web("front: {bind: 0.0.0.0}");
+    has(&far.fails("plan", 1).err, &["cannot have a front", "take `front` out"]);
+    far.web("env: {VERSION: v1}");
+    far.ok("apply --yes");
+
+    // Where it is stays known, whatever the environment says.
+    let here = far.engine.host().to_owned();
+    far.shop.sandbox.env.insert("DOCKER_HOST".into(), here);
+    has(&far.ok("status").out, &["healthy"]);
+    has(&far.ok("plan").out, &["BLOCKED", &format!("docker at {}", far.address)]);
+    far.shop.sandbox.env.insert("DOCKER_HOST".into(), "ssh://ada@build".into());
+    has(&far.fails("plan", 1).err, &["cannot be reached by ssh: write tcp://host:port"]);
+    let address = far.address.clone();
+    far.shop.sandbox.env.insert("DOCKER_HOST".into(), address);
+    far.serves("v1 grey one");
+    far.destroy();
+    far.comes_to(0, 0);
+}
