@@ -25,10 +25,11 @@ use crate::provider::kubernetes::apply::{Change, How};
 use crate::provider::kubernetes::history::Version;
 use crate::provider::kubernetes::kinds::{Address, Kind, Object};
 use crate::provider::kubernetes::logs::Line;
-use crate::provider::kubernetes::objects::{App, Extra, pull_secret, selector};
+use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
 use crate::provider::kubernetes::rollout::WaitError;
 use crate::provider::kubernetes::seen::pulls_with;
 use crate::provider::kubernetes::{Cluster, ClusterError};
+use crate::provider::labels;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::format::Namespace;
@@ -269,7 +270,7 @@ impl<'a> Pods<'a> {
     /// Removes what no version needs any more.
     async fn prune(&self) -> Result<(), StepError> {
         let scope = &self.step.run.world.scope;
-        let labels = selector(scope, self.live.app);
+        let labels = labels::of_app(scope, self.live.app);
         let app = self.app();
         let wanted: Vec<Address> = app.ways().map(|way| way.address).collect();
         let found = self.cluster.found(&[Kind::Service, Kind::Ingress], &labels).await?;
@@ -287,7 +288,8 @@ impl<'a> Pods<'a> {
         self.secret().await?;
         self.volumes().await?;
         // What an attempt left is known to have ended before there is another.
-        for left in self.cluster.found(&[Kind::Job], &selector(scope, self.live.app)).await?.into_keys() {
+        for left in self.cluster.found(&[Kind::Job], &labels::of_app(scope, self.live.app)).await?.into_keys()
+        {
             self.cluster.delete(scope, &left, GONE).await?;
         }
         run.alive()?;
@@ -374,7 +376,7 @@ pub async fn remove_pods(step: &InStep, namespace: &str, app: &AppName) -> Resul
 async fn remove(step: &InStep, namespace: &str, app: &AppName, kinds: &[Kind]) -> Result<Done, StepError> {
     let (world, run) = (&step.run.world, &step.run);
     let cluster = world.cluster(namespace);
-    let found = cluster.found(kinds, &selector(&world.scope, app)).await?;
+    let found = cluster.found(kinds, &labels::of_app(&world.scope, app)).await?;
     let mut said = Vec::new();
     for kind in kinds {
         for address in found.keys().filter(|address| address.kind == *kind) {

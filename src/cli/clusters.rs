@@ -3,18 +3,39 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::failure::Failure;
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Kubernetes};
 use crate::plan::{Plan, Running, Work};
 use crate::provider::cloudflare::Cloudflare;
-use crate::provider::kubernetes::objects::scope_labels;
 use crate::provider::kubernetes::seen::{KINDS, Pods, Serving, serving};
 use crate::provider::kubernetes::{Cluster, ClusterError};
+use crate::provider::labels;
 use crate::spec::name::AppName;
 use crate::state::format::Namespace;
 use crate::state::{Record, Scope, Snapshot};
+
+/// The namespaces that a command reached: it logs in once for each.
+#[derive(Default)]
+pub struct Reached(Mutex<BTreeMap<String, Cluster>>);
+
+impl Reached {
+    /// A namespace, and which it is by now: one of its name can be another than before.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn at(&self, spec: &Kubernetes, namespace: &str) -> Result<Cluster, ClusterError> {
+        let mut reached = self.0.lock().await;
+        let cluster = match reached.get(namespace) {
+            Some(cluster) => cluster.again().await?,
+            None => Cluster::connect(spec.context.as_deref(), namespace).await?,
+        };
+        reached.insert(namespace.to_owned(), cluster.clone());
+        Ok(cluster)
+    }
+}
 
 /// What a look at a cluster showed of an app.
 #[derive(Debug, Clone)]
@@ -75,6 +96,7 @@ pub fn apps(stored: &Snapshot, desired: &Desired) -> Apps {
 /// # Errors
 /// A cluster that cannot be looked at.
 pub async fn look(
+    reached: &Reached,
     scope: &Scope,
     spec: &Kubernetes,
     apps: Apps,
@@ -82,7 +104,7 @@ pub async fn look(
 ) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
     let mut seen = BTreeMap::new();
     for (name, apps) in by_namespace(apps, spec) {
-        let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+        let cluster = reached.at(spec, &name).await?;
         seen.extend(look_at(&cluster, scope, apps, lost).await?);
     }
     Ok(seen)
@@ -113,7 +135,7 @@ async fn look_at(
     apps: Apps,
     lost: &[String],
 ) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
-    let found = cluster.found(&KINDS, &scope_labels(scope)).await?;
+    let found = cluster.found(&KINDS, &labels::of_stage(scope)).await?;
     let mut seen = BTreeMap::new();
     for (app, namespace) in apps {
         let other = namespace
@@ -146,15 +168,20 @@ impl Told {
 
 /// What is told of the apps that are in clusters, from one list a kind of object. A cluster that cannot
 /// be looked at says nothing of what others tell.
-pub async fn tell(scope: &Scope, spec: &Kubernetes, stored: &Snapshot) -> BTreeMap<AppName, Told> {
+pub async fn tell(
+    reached: &Reached,
+    scope: &Scope,
+    spec: &Kubernetes,
+    stored: &Snapshot,
+) -> BTreeMap<AppName, Told> {
     let mut told = BTreeMap::new();
     let apps = recorded(stored).into_iter().map(|(app, namespace)| (app, Some(namespace))).collect();
     for (name, apps) in by_namespace(apps, spec) {
         let names: Vec<AppName> = apps.keys().cloned().collect();
         let looked = async {
-            let cluster = Cluster::connect(spec.context.as_deref(), &name).await?;
+            let cluster = reached.at(spec, &name).await?;
             let seen = look_at(&cluster, scope, apps, &[]).await?;
-            Ok::<_, ClusterError>((seen, cluster.pods_by_app(&scope_labels(scope)).await?))
+            Ok::<_, ClusterError>((seen, cluster.pods_by_app(&labels::of_stage(scope)).await?))
         };
         match looked.await {
             Ok((seen, mut pods)) => told.extend(seen.into_iter().map(|(app, seen)| {
@@ -193,7 +220,11 @@ pub fn cloudflare(plan: &Plan, desired: &Desired) -> Result<Option<Cloudflare>, 
 ///
 /// # Errors
 /// A cluster that cannot be reached.
-pub async fn of(plan: &Plan, spec: &Kubernetes) -> Result<BTreeMap<String, Cluster>, ClusterError> {
+pub async fn of(
+    reached: &Reached,
+    plan: &Plan,
+    spec: &Kubernetes,
+) -> Result<BTreeMap<String, Cluster>, ClusterError> {
     let there = |runtime: crate::desired::Runtime| runtime.is_kubernetes().then(|| spec.namespace.clone());
     let names = plan.operations.iter().filter_map(|operation| match &operation.work {
         Work::Forge(work) => there(work.runtime),
@@ -202,7 +233,7 @@ pub async fn of(plan: &Plan, spec: &Kubernetes) -> Result<BTreeMap<String, Clust
     });
     let mut clusters = BTreeMap::new();
     for name in names.collect::<BTreeSet<_>>() {
-        clusters.insert(name.clone(), Cluster::connect(spec.context.as_deref(), &name).await?);
+        clusters.insert(name.clone(), reached.at(spec, &name).await?);
     }
     Ok(clusters)
 }

@@ -52,7 +52,8 @@ pub async fn running(
     let mut running: BTreeMap<AppName, Running> =
         here.map(|(name, seen)| (name.clone(), state_of(seen))).collect();
     if !offline {
-        let seen = clusters::look(&project.scope, &desired.kubernetes, there, lost).await?;
+        let seen =
+            clusters::look(&project.clusters, &project.scope, &desired.kubernetes, there, lost).await?;
         running.extend(seen.into_iter().map(|(name, seen)| (name, seen.running())));
         running.extend(engines::look(&project.scope, desired, remote, lost).await?);
     }
@@ -201,7 +202,7 @@ pub async fn gather(
     }
     let releases = releases(project, desired, stored, offline).await?;
     let fields = match selection.refresh {
-        true => refresh::fields(&project.scope, desired, stored, &running).await?,
+        true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
     };
     Ok(Facts { sources, running, fields, releases })

@@ -286,7 +286,7 @@ impl Locked<'_> {
             remote: engines::of(plan, &docker).await?,
             docker,
             logins: Logins { own: self.desired.registry.clone() },
-            clusters: clusters::of(plan, &self.desired.kubernetes).await?,
+            clusters: clusters::of(&project.clusters, plan, &self.desired.kubernetes).await?,
             namespace: self.desired.kubernetes.namespace.clone(),
             names: Mutex::default(),
             cloudflare: clusters::cloudflare(plan, self.desired)?,

@@ -19,7 +19,8 @@ use crate::provider::docker::served::{Container, current};
 use crate::provider::docker::{Engine, Labels};
 use crate::provider::kubernetes::Cluster;
 use crate::provider::kubernetes::logs::Line;
-use crate::provider::kubernetes::objects::{joined, selector};
+use crate::provider::kubernetes::objects::joined;
+use crate::provider::labels;
 use crate::render::Printer;
 use crate::render::printer::Reader;
 use crate::state::format::RemoteEngine;
@@ -43,7 +44,7 @@ pub fn run(global: &Global, options: &Logs, printer: Printer) -> Result<Exit, Fa
                 };
                 {
                     let spec = project.kubernetes(global)?;
-                    let cluster = Cluster::connect(spec.context.as_deref(), &namespace.name).await?;
+                    let cluster = project.clusters.at(&spec, &namespace.name).await?;
                     if !clusters::is_here(&namespace, &cluster) {
                         let app = &options.app;
                         return Err(Failure::new(format!(
@@ -85,7 +86,7 @@ async fn pod_logs(
     options: &Logs,
     printer: Printer,
 ) -> Result<Exit, Failure> {
-    let selector = joined(&selector(&project.scope, &options.app));
+    let selector = joined(&labels::of_app(&project.scope, &options.app));
     let lines = u32::try_from(options.lines).unwrap_or(u32::MAX);
     if options.follow {
         let gone = Notify::new();

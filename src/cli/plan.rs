@@ -113,7 +113,8 @@ impl Made {
         };
         made.plan(selection, options);
         if selection.refresh {
-            refresh::try_out(&project.scope, &made.desired, &made.stored, &mut made.plan).await?;
+            refresh::try_out(&project.clusters, &project.scope, &made.desired, &made.stored, &mut made.plan)
+                .await?;
         }
         Ok(made)
     }

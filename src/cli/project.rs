@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::Global;
+use super::clusters::Reached;
 use super::failure::{Exit, Failure};
 use super::place::{self, StatePlace, Usual, denied};
 use super::plan::unknown_app;
@@ -48,6 +49,7 @@ pub struct Project {
     env_files: Vec<PathBuf>,
     /// Files of plans that this command reads or writes; absolute. They are no part of a source.
     pub plan_files: Vec<PathBuf>,
+    pub clusters: Reached,
 }
 
 impl Project {
@@ -93,6 +95,7 @@ impl Project {
             plain: staged,
             env_files,
             plan_files: Vec::new(),
+            clusters: Reached::default(),
         })
     }
 

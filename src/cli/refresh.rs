@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::clusters::recorded;
+use super::clusters::{Reached, recorded};
 use super::failure::Failure;
 use crate::address::Address;
 use crate::apply::container::pushed_as;
@@ -14,9 +14,10 @@ use crate::plan::{Blocked, DeployWork, FieldDrift, Operation, Plan, Roll, Runnin
 use crate::provider::docker::registry;
 use crate::provider::kubernetes::apply::{How, Live};
 use crate::provider::kubernetes::drift::drift;
-use crate::provider::kubernetes::objects::{APP, App, Extra, pull_secret};
+use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
 use crate::provider::kubernetes::seen::pulls_with;
-use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
+use crate::provider::kubernetes::{ClusterError, kinds};
+use crate::provider::labels::APP;
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
@@ -28,6 +29,7 @@ use crate::state::{Scope, Snapshot};
 /// # Errors
 /// A cluster that cannot be looked at.
 pub async fn fields(
+    reached: &Reached,
     scope: &Scope,
     desired: &Desired,
     stored: &Snapshot,
@@ -42,7 +44,7 @@ pub async fn fields(
     }
     let mut fields = BTreeMap::new();
     for (name, apps) in namespaces {
-        let cluster = Cluster::connect(desired.kubernetes.context.as_deref(), &name).await?;
+        let cluster = reached.at(&desired.kubernetes, &name).await?;
         let live = cluster.live(scope).await?;
         for app in apps {
             let put = Put { scope, key, desired, stored, live: &live };
@@ -58,6 +60,7 @@ pub async fn fields(
 /// # Errors
 /// A cluster that cannot be reached.
 pub async fn try_out(
+    reached: &Reached,
     scope: &Scope,
     desired: &Desired,
     stored: &Snapshot,
@@ -68,7 +71,7 @@ pub async fn try_out(
     let mut due =
         due.filter(|operation| operation.puts_live().is_some_and(|put| put.runtime.is_kubernetes()));
     let Some(first) = due.next() else { return Ok(()) };
-    let cluster = Cluster::connect(spec.context.as_deref(), &spec.namespace).await?;
+    let cluster = reached.at(spec, &spec.namespace).await?;
     // A store that was never written to has no key yet; it goes into names only.
     let key = stored.key.clone().unwrap_or_else(|| Secret::new("none"));
     for operation in std::iter::once(first).chain(due) {

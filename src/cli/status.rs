@@ -31,7 +31,9 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
         let mut stored = project.stored().await?;
         let there = match clusters::recorded(&stored).is_empty() {
             true => BTreeMap::new(),
-            false => clusters::tell(&project.scope, &project.kubernetes(global)?, &stored).await,
+            false => {
+                clusters::tell(&project.clusters, &project.scope, &project.kubernetes(global)?, &stored).await
+            }
         };
         let remote = engines::tell(&project.scope, &stored).await;
         let seen = facts::observe(project.home(), &stored, None, &[]).await;

@@ -10,6 +10,7 @@ pub mod files;
 pub mod folders;
 pub mod guard;
 pub mod kubernetes;
+pub mod labels;
 pub mod machine;
 pub mod manifest;
 pub mod releases;

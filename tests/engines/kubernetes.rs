@@ -14,7 +14,8 @@ use norn::desired::{
 use norn::provider::kubernetes::apply::{Change, How};
 use norn::provider::kubernetes::drift::drift;
 use norn::provider::kubernetes::kinds::{Kind, Object};
-use norn::provider::kubernetes::objects::{App, Extra, joined, selector};
+use norn::provider::kubernetes::objects::{App, Extra, joined};
+use norn::provider::labels;
 use norn::provider::kubernetes::reasons::Reason;
 use norn::provider::kubernetes::rollout::WaitError;
 use norn::provider::kubernetes::{Cluster as Reached, ClusterError};
@@ -126,7 +127,7 @@ impl Wanted {
     }
 
     fn selector(&self) -> String {
-        joined(&selector(&self.scope, &self.name))
+        joined(&labels::of_app(&self.scope, &self.name))
     }
 }
 

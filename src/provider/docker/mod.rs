@@ -27,7 +27,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOpt
 use address::Address;
 
 use crate::failpoint;
-use crate::provider::machine;
+use crate::provider::{labels, machine};
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::Scope;
@@ -191,13 +191,12 @@ pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
     pub fn new(scope: &Scope, app: &AppName) -> Self {
-        Self::of_scope(scope).and("app", app.as_str())
+        Self(labels::of_app(scope, app))
     }
 
     /// Those of all apps of a stage.
     pub fn of_scope(scope: &Scope) -> Self {
-        let stage = scope.stage.as_ref().map(ToString::to_string).unwrap_or_default();
-        Self(BTreeMap::new()).and("project", scope.project.as_str()).and("stage", &stage)
+        Self(labels::of_stage(scope))
     }
 
     /// With one more, such as `commit`.

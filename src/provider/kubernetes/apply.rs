@@ -15,10 +15,11 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::kinds::{Address, Kind, Object};
-use super::objects::{APP, joined, scope_labels};
+use super::objects::joined;
 use super::ownership::unclaimed;
 use super::refusal::MANAGER;
 use super::{Cluster, ClusterError};
+use crate::provider::labels::{self, APP};
 use crate::state::Scope;
 
 /// How often an object that is to go is looked for.
@@ -60,7 +61,7 @@ impl Cluster {
     /// # Errors
     /// A kind that may not be listed, and what every call can meet.
     pub async fn live(&self, scope: &Scope) -> Result<Live, ClusterError> {
-        self.found(&Kind::ALL, &scope_labels(scope)).await
+        self.found(&Kind::ALL, &labels::of_stage(scope)).await
     }
 
     /// The objects of these kinds that have these labels, by one call a kind. Secrets come without what
@@ -201,7 +202,7 @@ impl Cluster {
     /// That an object is this project's and stage's.
     fn own(&self, scope: &Scope, address: &Address, found: &Value) -> Result<(), ClusterError> {
         let labels = &found["metadata"]["labels"];
-        let ours = scope_labels(scope);
+        let ours = labels::of_stage(scope);
         if ours.iter().all(|(name, value)| labels[name.as_str()].as_str() == Some(value)) {
             return Ok(());
         }

@@ -8,12 +8,18 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::{Cluster, ClusterError, refusal};
 use crate::provider::causes::chain;
 
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long a program may take to give a login: it may have somebody log in at a browser.
+const LOGIN: Duration = Duration::from_secs(300);
 
 /// What tells a process that it is in a pod.
 const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
@@ -47,21 +53,45 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
-        let client = Client::try_from(config).map_err(|error| match error {
+        let logged_in = timeout(LOGIN, log_in(config)).await.map_err(|_| ClusterError::LoginProgram {
+            server: server.clone(),
+            program: refusal::program(program.as_deref()),
+            why: format!("gave nothing for {} s", LOGIN.as_secs()),
+        })?;
+        let client = logged_in.map_err(|error| match error {
             kube::Error::Auth(error) => refusal::login(&server, program.as_deref(), &error),
             other => ClusterError::BadKubeconfig { why: chain(&other) },
         })?;
-        let namespaces = Api::<Namespace>::all(client.clone());
-        let mut cluster = Self { client, server, namespace: namespace.to_owned(), id: None };
-        let found = cluster.answer("look at the namespace", namespaces.get(namespace)).await;
-        cluster.id = match found {
+        Self { client, server, namespace: namespace.to_owned(), id: None }.again().await
+    }
+
+    /// The same with the same login, and which namespace it is by now.
+    ///
+    /// # Errors
+    /// A namespace that is not there, a server that does not answer, a login that it does not take any more.
+    pub async fn again(&self) -> Result<Self, ClusterError> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let found = self.answer("look at the namespace", namespaces.get(&self.namespace)).await;
+        let id = match found {
             Ok(found) => found.metadata.uid,
             // Who may work in a namespace need not see it.
             Err(ClusterError::Forbidden { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(cluster)
+        Ok(Self { id, ..self.clone() })
     }
+}
+
+/// Runs the login's program, if it has one. That blocks, so it has a thread of its own, which nobody
+/// waits for where it never ends.
+async fn log_in(config: Config) -> Result<Client, kube::Error> {
+    let (sender, client) = oneshot::channel();
+    let runtime = Handle::current();
+    std::thread::spawn(move || {
+        let _entered = runtime.enter();
+        let _gave_up = sender.send(Client::try_from(config));
+    });
+    client.await.expect("making a client does not panic")
 }
 
 /// Where kubeconfigs are.

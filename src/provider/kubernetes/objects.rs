@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::kinds::{Address, Kind, Object};
 use crate::desired::{Command, Definition, EnvValue, Health, Ingress, Probe, Role, Volume};
+use crate::provider::labels::{self, APP};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::Scope;
@@ -45,8 +46,6 @@ pub struct Extra {
     pub digest: Option<String>,
 }
 
-/// The label that tells an app from the others of its project.
-pub const APP: &str = "dev.norn.app";
 /// The annotations that say which release runs under which definition.
 pub const RELEASE: &str = "dev.norn/release";
 pub const DEFINITION: &str = "dev.norn/definition";
@@ -68,20 +67,6 @@ pub struct App<'a> {
     /// How long a rollout may take, and connections of an old pod.
     pub rollout: crate::desired::Rollout,
     pub extra: &'a Extra,
-}
-
-/// The labels by which all objects of a project and stage are found.
-pub fn scope_labels(scope: &Scope) -> BTreeMap<String, String> {
-    let stage = scope.stage.as_ref().map(ToString::to_string).unwrap_or_default();
-    let pairs = [("dev.norn.project", scope.project.to_string()), ("dev.norn.stage", stage)];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// What tells the pods of an app from all others.
-pub fn selector(scope: &Scope, app: &AppName) -> BTreeMap<String, String> {
-    let mut labels = scope_labels(scope);
-    labels.insert(APP.to_owned(), app.to_string());
-    labels
 }
 
 /// The name of the Secret with the logins for an app's image.
@@ -252,13 +237,13 @@ impl App<'_> {
     }
 
     fn selector(&self) -> BTreeMap<String, String> {
-        self.extra.selector.clone().unwrap_or_else(|| selector(self.scope, self.name))
+        self.extra.selector.clone().unwrap_or_else(|| labels::of_app(self.scope, self.name))
     }
 
     /// `release`: with what changes with each release. What is not part of one must not change by it.
     fn labels(&self, release: bool) -> BTreeMap<String, String> {
         let (app, project) = (self.name.to_string(), self.scope.project.to_string());
-        let mut labels = selector(self.scope, self.name);
+        let mut labels = labels::of_app(self.scope, self.name);
         for (name, value) in [
             ("app.kubernetes.io/name", &app),
             ("app.kubernetes.io/instance", &app),

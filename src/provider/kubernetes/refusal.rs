@@ -114,6 +114,11 @@ pub(super) fn read(server: &str, namespace: &str, doing: &str, error: kube::Erro
     }
 }
 
+/// A program that gives logins, as far as it is known.
+pub(super) fn program(name: Option<&str>) -> String {
+    name.map_or_else(|| "the program".to_owned(), |name| format!("`{name}`"))
+}
+
 /// Why no login was to be had. Nothing is shown of what an exec plugin gave, or was given: those may be
 /// tokens.
 pub(super) fn login(server: &str, program: Option<&str>, error: &AuthError) -> ClusterError {
@@ -127,8 +132,7 @@ pub(super) fn login(server: &str, program: Option<&str>, error: &AuthError) -> C
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => "gives no ExecCredential".to_owned(),
         other => return ClusterError::Login { server, why: chain(other) },
     };
-    let program = program.map_or_else(|| "the program".to_owned(), |program| format!("`{program}`"));
-    ClusterError::LoginProgram { server, program, why }
+    ClusterError::LoginProgram { server, program: self::program(program), why }
 }
 
 fn found<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {

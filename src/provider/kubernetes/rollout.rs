@@ -215,7 +215,8 @@ fn deployed(deployment: &Deployment) -> Seen {
         return Seen::Not(format!("{new} of {wanted} new replicas are there"));
     }
     if all > new {
-        return Seen::Not(format!("{} old replicas are left", all - new));
+        let (n, serve) = (all - new, if all - new == 1 { "replica serves" } else { "replicas serve" });
+        return Seen::Not(format!("{n} old {serve} on until the new are ready"));
     }
     if ready < new {
         return Seen::Not(format!("{ready} of {new} new replicas are ready"));

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::apply::Live;
 use super::kinds::{Address, Kind};
-use super::objects::{APP, DEFINITION, REACHED_BY, RELEASE, joined};
+use super::objects::{DEFINITION, REACHED_BY, RELEASE, joined};
 use super::reasons::reason;
 use super::{Cluster, ClusterError};
+use crate::provider::labels::APP;
 
 /// What serves of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
