@@ -444,6 +444,8 @@ fn span(written: Option<&TimeSpan>, default_seconds: u64) -> Duration {
 mod tests {
     use super::*;
     use crate::spec::load::{Files, Lookup, read};
+    use crate::spec::reference::Reference;
+    use crate::spec::shape::Use;
 
     struct One(&'static str);
 
@@ -469,7 +471,11 @@ cloudflare: {zone: example.com, tunnel: 6ff42ae2-765d-4adf-8112-31c55c1551ef, to
 apps: {web: {role: worker, command: ./run}}
 ");
         let document = read(&files, "infraspec.yaml");
-        let staged = document.stage(None, Some(&|_| Lookup::Value("s3cret-token".to_owned())));
+        let lookup = |used: &Use| match &used.reference {
+            Reference::Variable { name, .. } if name == "T" => Lookup::Value("s3cret-token".to_owned()),
+            Reference::Variable { .. } | Reference::App { .. } => Lookup::Value(String::new()),
+        };
+        let staged = document.stage(None, Some(&lookup));
         let desired = from_spec(&document, &staged, None, &|_| None).expect("it is a spec");
         assert!(!format!("{desired:?}").contains("s3cret"), "{desired:?}");
         assert!(desired.sensitive.contains(&Secret::new("s3cret-token")));
