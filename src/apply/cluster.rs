@@ -26,6 +26,7 @@ use crate::provider::kubernetes::history::Version;
 use crate::provider::kubernetes::kinds::{Address, Kind, Object};
 use crate::provider::kubernetes::logs::Line;
 use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
+use crate::provider::kubernetes::ownership::is_norns;
 use crate::provider::kubernetes::rollout::WaitError;
 use crate::provider::kubernetes::seen::pulls_with;
 use crate::provider::kubernetes::{Cluster, ClusterError};
@@ -133,8 +134,12 @@ impl<'a> Pods<'a> {
     pub async fn service(&self) -> Result<Done, StepError> {
         let app = self.app();
         let Some(service) = app.service() else { return Ok(Done::said("nothing is needed")) };
-        if self.live.adopt && self.cluster.look(&service.address).await?.is_some() {
+        let found = if self.live.adopt { self.cluster.look(&service.address).await? } else { None };
+        if let Some(found) = found {
             self.put_how(&service, How { dry_run: true, ..self.how() }).await?;
+            if let Some(deployment) = self.cluster.look(&deployment(self.live.app)).await? {
+                self.cluster.lead_by_number(&service.address, &found, &deployment).await?;
+            }
             return Ok(Done::said(format!("{} is taken over with the pods", service.address)));
         }
         self.put_all([service]).await
@@ -168,7 +173,9 @@ impl<'a> Pods<'a> {
             Err(error) => return Err(self.put_back(&error).await),
         }
         let taken_over = app.service().filter(|_| self.live.adopt);
-        self.put_all(taken_over.into_iter().chain(app.ingress())).await?;
+        // It serves by now, and is no failure.
+        let ways = self.put_all(taken_over.into_iter().chain(app.ingress())).await;
+        ways.map_err(StepError::open)?;
         if let Err(error) = self.prune().await {
             self.step.output(&format!("what no version needs any more is left: {}", error.message));
         }
@@ -218,6 +225,12 @@ impl<'a> Pods<'a> {
                 let adopt = format!("to take it over: `norn apply --adopt forge/{}`", self.live.app);
                 Err(StepError::from(error).help(adopt))
             }
+            // What was asked for may come to pass.
+            Err(error @ ClusterError::Unreachable { .. })
+                if !how.dry_run && [Kind::Deployment, Kind::Job].contains(&object.address.kind) =>
+            {
+                Err(StepError::from(error).open())
+            }
             other => Ok(other?.change),
         }
     }
@@ -230,7 +243,7 @@ impl<'a> Pods<'a> {
             definition,
             replicas: *replicas,
         });
-        let said = match cluster.go_back(name, former).await {
+        let said = match cluster.go_back(name, former, self.live.adopt).await {
             Ok(Some(release)) if self.whole_again().await => format!("{release} serves as before"),
             Ok(Some(release)) => format!("{release} was put back and is NOT healthy"),
             Ok(None) if former.is_some() => {
@@ -274,8 +287,11 @@ impl<'a> Pods<'a> {
         let app = self.app();
         let wanted: Vec<Address> = app.ways().map(|way| way.address).collect();
         let found = self.cluster.found(&[Kind::Service, Kind::Ingress], &labels).await?;
-        let unwanted = found.into_keys().filter(|address| !wanted.contains(address));
-        for address in unwanted.chain(self.cluster.unnamed_secrets(&labels).await?) {
+        let unwanted =
+            found.into_iter().filter(|(address, object)| !wanted.contains(address) && is_norns(object));
+        for address in
+            unwanted.map(|(address, _)| address).chain(self.cluster.unnamed_secrets(&labels).await?)
+        {
             self.cluster.delete(scope, &address, GONE).await?;
         }
         Ok(())

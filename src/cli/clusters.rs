@@ -1,6 +1,7 @@
 //! What runs in clusters: looked at by one list a kind of object and namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -8,14 +9,18 @@ use tokio::sync::Mutex;
 use super::failure::Failure;
 use crate::address::{Address, Kind};
 use crate::desired::{Desired, Kubernetes};
-use crate::plan::{Plan, Running, Work};
+use crate::plan::{Plan, Running, Step, Work};
 use crate::provider::cloudflare::Cloudflare;
-use crate::provider::kubernetes::seen::{KINDS, Pods, Serving, serving};
+use crate::provider::kubernetes::kinds;
+use crate::provider::kubernetes::seen::{KINDS, Pods, Serving, reached_by_ingress, serving};
 use crate::provider::kubernetes::{Cluster, ClusterError};
 use crate::provider::labels;
 use crate::spec::name::AppName;
 use crate::state::format::Namespace;
-use crate::state::{Record, Scope, Snapshot};
+use crate::state::{Journaled, PendingStep, Record, Scope, Snapshot};
+
+/// How long a Job may take to go.
+const GONE: Duration = Duration::from_secs(120);
 
 /// The namespaces that a command reached: it logs in once for each.
 #[derive(Default)]
@@ -57,6 +62,7 @@ impl Seen {
                 definition: serving.definition,
                 wanted: serving.wanted,
                 healthy: serving.ready,
+                reached: serving.reached,
                 image: serving.image,
             },
         }
@@ -135,7 +141,19 @@ async fn look_at(
     apps: Apps,
     lost: &[String],
 ) -> Result<BTreeMap<AppName, Seen>, ClusterError> {
-    let found = cluster.found(&KINDS, &labels::of_stage(scope)).await?;
+    let ours = labels::of_stage(scope);
+    let found = match cluster.found(&KINDS, &ours).await {
+        // Who has no Ingress need not see any.
+        Err(error @ ClusterError::Forbidden { .. }) => {
+            let others: Vec<_> = KINDS.into_iter().filter(|kind| *kind != kinds::Kind::Ingress).collect();
+            let found = cluster.found(&others, &ours).await?;
+            if found.values().any(reached_by_ingress) {
+                return Err(error);
+            }
+            found
+        }
+        found => found?,
+    };
     let mut seen = BTreeMap::new();
     for (app, namespace) in apps {
         let other = namespace
@@ -195,6 +213,37 @@ pub async fn tell(
         }
     }
     told
+}
+
+/// Ends the Jobs that dead runs left, before anything is done again; how many there were.
+///
+/// # Errors
+/// A cluster that cannot be reached, and a Job that does not go.
+pub async fn end_jobs(
+    reached: &Reached,
+    scope: &Scope,
+    spec: &Kubernetes,
+    stored: &Snapshot,
+) -> Result<usize, ClusterError> {
+    let migrates = |operation: &&Journaled| {
+        let of_it =
+            |step: &PendingStep| step.operation == operation.id && step.step == Step::Migrate.as_str();
+        stored.pending.iter().any(of_it)
+    };
+    let mut ended = 0;
+    for operation in stored.operations.iter().filter(migrates) {
+        let Ok(namespace) = Namespace::deserialize(&operation.intent["forge"]["namespace"]) else { continue };
+        let cluster = reached.at(spec, &namespace.name).await?;
+        if !is_here(&namespace, &cluster) {
+            continue;
+        }
+        let labels = labels::of_app(scope, &operation.address.name);
+        for job in cluster.found(&[kinds::Kind::Job], &labels).await?.into_keys() {
+            cluster.delete(scope, &job, GONE).await?;
+            ended += 1;
+        }
+    }
+    Ok(ended)
 }
 
 /// What opens Cloudflare, where a plan has a route.

@@ -97,6 +97,7 @@ fn running(containers: &[Container]) -> Running {
         definition: Some(one.definition.clone()),
         wanted: one.replicas,
         healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+        reached: true,
         image: Some(one.image.clone()),
     }
 }

@@ -124,6 +124,7 @@ pub fn state_of(seen: &Observation) -> Running {
                 definition: status.definition.clone(),
                 wanted: status.wanted,
                 healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+                reached: true,
                 image: None,
             }
         }

@@ -175,7 +175,10 @@ impl Locked<'_> {
             self.unless_stopped(control, tokio::time::sleep(unseen)).await?;
         }
         let ended = self.unless_stopped(control, recovery::end_children(&stored)).await?;
-        let ended = ended.map_err(|error| Failure::new(error.to_string()))?;
+        let mut ended = ended.map_err(|error| Failure::new(error.to_string()))?;
+        let project = self.project;
+        let jobs = clusters::end_jobs(&project.clusters, &project.scope, &self.desired.kubernetes, &stored);
+        ended += self.unless_stopped(control, jobs).await??;
         self.unless_stopped(control, recovery::finish_renames(&stored, &home, lease)).await?;
         let look = facts::running(self.project, &stored, self.desired, self.lost, false);
         let running = self.unless_stopped(control, look).await??;

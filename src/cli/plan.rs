@@ -52,6 +52,7 @@ pub fn run(global: &Global, options: &Plan, printer: Printer) -> Result<Exit, Fa
         let shown = made.shown(&project, saved.as_ref());
         shown.write(&options.output)?;
         shown.print(global, printer);
+        made.warn(printer);
         shown.tell_github()?;
         if let Some(holder) = recovery::holder(&made.stored, &machine::alive) {
             printer.talk(&format!("warning: {holder} is at work, so this plan may be out of date soon"));
@@ -70,6 +71,8 @@ pub struct Made {
     pub stored: Snapshot,
     pub facts: plan::Facts,
     pub plan: plan::Plan,
+    /// Why objects were not tried out in a cluster.
+    pub untried: Vec<String>,
     /// What recovery would write first.
     pub settles: usize,
     /// Machines that the user says are gone for good.
@@ -108,15 +111,29 @@ impl Made {
             stored,
             facts,
             plan: plan::Plan::default(),
+            untried: Vec::new(),
             settles,
             lost: selection.part.lost.clone(),
         };
         made.plan(selection, options);
         if selection.refresh {
-            refresh::try_out(&project.clusters, &project.scope, &made.desired, &made.stored, &mut made.plan)
-                .await?;
+            made.untried = refresh::try_out(
+                &project.clusters,
+                &project.scope,
+                &made.desired,
+                &made.stored,
+                &mut made.plan,
+            )
+            .await?;
         }
         Ok(made)
+    }
+
+    /// What a reader of the plan should know that the plan cannot say.
+    pub fn warn(&self, printer: Printer) {
+        for why in &self.untried {
+            printer.talk(&format!("warning: not tried out: {why}"));
+        }
     }
 
     /// Plans anew from what is at hand.

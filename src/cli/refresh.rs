@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::clusters::{Reached, recorded};
 use super::failure::Failure;
@@ -15,6 +16,7 @@ use crate::provider::docker::registry;
 use crate::provider::kubernetes::apply::{How, Live};
 use crate::provider::kubernetes::drift::drift;
 use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
+use crate::provider::kubernetes::ownership::is_norns;
 use crate::provider::kubernetes::seen::pulls_with;
 use crate::provider::kubernetes::{ClusterError, kinds};
 use crate::provider::labels::APP;
@@ -55,25 +57,26 @@ pub async fn fields(
 }
 
 /// Has the clusters say, object by object, what they would refuse of a plan, by all their rules; an
-/// operation with such an object is blocked.
+/// operation with such an object is blocked. Returns why some could not be tried out.
 ///
 /// # Errors
-/// A cluster that cannot be reached.
+/// A cluster that cannot be reached, or does not take the login.
 pub async fn try_out(
     reached: &Reached,
     scope: &Scope,
     desired: &Desired,
     stored: &Snapshot,
     plan: &mut Plan,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let spec = &desired.kubernetes;
     let due = plan.operations.iter_mut().filter(|operation| operation.blocked.is_none());
     let mut due =
         due.filter(|operation| operation.puts_live().is_some_and(|put| put.runtime.is_kubernetes()));
-    let Some(first) = due.next() else { return Ok(()) };
+    let mut untried = Vec::new();
+    let Some(first) = due.next() else { return Ok(untried) };
     let cluster = reached.at(spec, &spec.namespace).await?;
-    // A store that was never written to has no key yet; it goes into names only.
-    let key = stored.key.clone().unwrap_or_else(|| Secret::new("none"));
+    // A store that was never written to has no key yet. It goes into names, which must tell nothing.
+    let key = stored.key.clone().unwrap_or_else(|| Secret::new(Uuid::new_v4().to_string()));
     for operation in std::iter::once(first).chain(due) {
         let app = &operation.address.name;
         let Some(coming) = Coming::of(operation, scope, desired) else { continue };
@@ -99,18 +102,25 @@ pub async fn try_out(
             let holds_data = object.address.kind == kinds::Kind::PersistentVolumeClaim;
             match cluster.apply(scope, object, how).await {
                 // Apply makes it anew.
-                Err(ClusterError::Immutable { .. }) if !holds_data => None,
-                Err(error) => Some(error.to_string()),
-                Ok(_) => None,
+                Err(ClusterError::Immutable { .. }) if !holds_data => Ok(()),
+                other => other.map(drop),
             }
         });
-        let refused = futures_util::future::join_all(tried).await;
-        let objects: Vec<String> = refused.into_iter().flatten().collect();
+        let mut objects = Vec::new();
+        for tried in futures_util::future::join_all(tried).await {
+            match tried {
+                Ok(()) => {}
+                Err(error) if error.is_of_the_object() => objects.push(error.to_string()),
+                // Another may apply it who has the right to.
+                Err(error @ ClusterError::Forbidden { .. }) => untried.push(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
         if !objects.is_empty() {
             operation.blocked = Some(Blocked::Refused { objects });
         }
     }
-    Ok(())
+    Ok(untried)
 }
 
 /// What an operation is to put into a cluster.
@@ -190,6 +200,12 @@ impl Put<'_> {
             extra: &extra,
         };
         let mut all = Vec::new();
+        // Only who has the login can put it, so it is no object that is compared.
+        let pull = kinds::Address { kind: kinds::Kind::Secret, name: pull_secret(app) };
+        if !extra.pull_secrets.is_empty() && !self.live.contains_key(&pull) {
+            let (object, field) = (pull.to_string(), String::new());
+            all.push(FieldDrift { object, field, wanted: None, found: None });
+        }
         for object in put.objects() {
             let named = object.address.to_string();
             let Some(there) = self.live.get(&object.address) else {
@@ -208,7 +224,9 @@ impl Put<'_> {
         let reaches = |address: &&kinds::Address| {
             [kinds::Kind::Service, kinds::Kind::Ingress].contains(&address.kind) && !wanted.contains(address)
         };
-        let own = |object: &Value| object["metadata"]["labels"][APP].as_str() == Some(app.as_str());
+        let own = |object: &Value| {
+            object["metadata"]["labels"][APP].as_str() == Some(app.as_str()) && is_norns(object)
+        };
         let unwanted = self.live.iter().filter(|(address, object)| reaches(address) && own(object));
         all.extend(unwanted.map(|(address, _)| FieldDrift {
             object: address.to_string(),

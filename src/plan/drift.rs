@@ -35,6 +35,8 @@ pub enum Found {
         recorded: String,
     },
     OtherDefinition,
+    /// What leads to it is missing, or more leads to it than norn put.
+    Unreached,
     Unhealthy {
         healthy: u32,
         wanted: u32,
@@ -76,7 +78,8 @@ impl Found {
             | Found::SupervisorGone { .. }
             | Found::OtherRelease { .. }
             | Found::Fields { .. }
-            | Found::OtherDefinition => true,
+            | Found::OtherDefinition
+            | Found::Unreached => true,
             Found::ReleaseMissing { .. }
             | Found::Unhealthy { .. }
             | Found::Silent { .. }
@@ -118,6 +121,7 @@ fn runs(known: &Known, running: Option<&Running>) -> Option<Found> {
         Running::Serving { definition, .. } if definition.as_ref() != Some(&forge.definition_digest()) => {
             Some(Found::OtherDefinition)
         }
+        Running::Serving { reached: false, .. } => Some(Found::Unreached),
         Running::Serving { healthy, wanted, .. } if healthy < wanted => {
             Some(Found::Unhealthy { healthy: *healthy, wanted: *wanted })
         }

@@ -41,6 +41,8 @@ pub enum Running {
         definition: Option<String>,
         wanted: u32,
         healthy: u32,
+        /// Whether it is reached as its definition says, where a cluster tells.
+        reached: bool,
         /// By its digest, where a cluster pulled it.
         image: Option<String>,
     },

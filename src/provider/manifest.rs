@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -45,11 +46,17 @@ const KINDS: [&str; 4] = [
 /// Who asks registries.
 #[derive(Debug, Clone)]
 pub struct Asker {
+    /// For all that is asked by TLS, wherever it leads.
     http: Client,
     /// For this machine's own registries, to which no proxy leads.
     near: Client,
-    /// Registries that may be asked in the clear, beside those of this machine.
+    /// For registries that may be asked in the clear, beside those of this machine.
+    clear: Client,
     insecure: Vec<String>,
+    /// For what gives tokens, beside a registry elsewhere and one of this machine: a login goes nowhere
+    /// but where it was asked for.
+    tokens: Client,
+    near_tokens: Client,
 }
 
 /// An image's place in its registry.
@@ -65,6 +72,7 @@ struct Place<'a> {
 /// One lookup.
 struct Look<'a> {
     http: &'a Client,
+    tokens: &'a Client,
     place: Place<'a>,
     login: Option<DockerCredentials>,
     /// Such as `https://registry.example.com`.
@@ -74,19 +82,23 @@ struct Look<'a> {
 
 impl Asker {
     pub fn new() -> Self {
-        let builder = || {
+        let builder = |redirect| {
             Client::builder()
                 .use_preconfigured_tls(tls::trusting_the_system())
-                .redirect(reqwest::redirect::Policy::limited(3))
+                .redirect(redirect)
                 .connect_timeout(CONNECT)
                 .timeout(CALL)
                 .user_agent(concat!("norn/", env!("CARGO_PKG_VERSION")))
         };
         let built = "a client without files of its own can be built";
+        let follows = || builder(Policy::limited(3));
         Self {
-            http: builder().build().expect(built),
-            near: builder().no_proxy().build().expect(built),
+            http: follows().https_only(true).build().expect(built),
+            near: follows().no_proxy().build().expect(built),
+            clear: follows().build().expect(built),
             insecure: insecure(),
+            tokens: builder(Policy::none()).build().expect(built),
+            near_tokens: builder(Policy::none()).no_proxy().build().expect(built),
         }
     }
 
@@ -98,11 +110,17 @@ impl Asker {
         let place = Place::of(image);
         let login = logins.credentials(image).await?;
         let near = is_near(place.registry);
-        let http = if near { &self.near } else { &self.http };
-        let in_the_clear = near || self.insecure.iter().any(|host| host == place.registry);
+        let insecure = self.insecure.iter().any(|host| host == place.registry);
+        let in_the_clear = near || insecure;
+        let http = match (near, insecure) {
+            (true, _) => &self.near,
+            (false, true) => &self.clear,
+            (false, false) => &self.http,
+        };
         let server = if place.registry == HUB { HUB_SERVER } else { place.registry };
         let base = format!("https://{server}");
-        let mut look = Look { http, place, login, base, authorization: None };
+        let tokens = if near { &self.near_tokens } else { &self.tokens };
+        let mut look = Look { http, tokens, place, login, base, authorization: None };
         match look.digest().await {
             Err(ManifestError::Unreachable { .. } | ManifestError::Plain { .. }) if in_the_clear => {
                 look.base = format!("http://{server}");
@@ -199,7 +217,7 @@ impl Look<'_> {
         let service = service.unwrap_or_default();
         let refresh = self.login.as_ref().and_then(|login| login.identitytoken.as_deref());
         let request = if let Some(refresh) = refresh {
-            self.http.post(url).form(&[
+            self.tokens.post(url).form(&[
                 ("grant_type", "refresh_token"),
                 ("client_id", "norn"),
                 ("service", &service),
@@ -208,7 +226,7 @@ impl Look<'_> {
             ])
         } else {
             url.query_pairs_mut().append_pair("service", &service).append_pair("scope", &scope);
-            let request = self.http.get(url);
+            let request = self.tokens.get(url);
             match self.basic() {
                 Some(basic) => request.header(AUTHORIZATION, basic),
                 None => request,

@@ -351,7 +351,7 @@ fn serving(tag: Option<String>, forge: &ForgeV1, replicas: u32) -> Running {
 }
 
 fn serves(tag: Option<String>, definition: Option<String>, wanted: u32, healthy: u32) -> Running {
-    Running::Serving { tag, definition, wanted, healthy, image: None }
+    Running::Serving { tag, definition, wanted, healthy, reached: true, image: None }
 }
 
 fn namespace(runtime: Runtime, desired: &Desired) -> Option<Namespace> {

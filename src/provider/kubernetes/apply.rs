@@ -116,9 +116,14 @@ impl Cluster {
         if let Some(before) = &before {
             match foreign(before) {
                 Some(error) if !how.adopt => return Err(error),
-                Some(_) if !how.dry_run => self.take_over(object, before).await?,
+                Some(_) => {
+                    self.take_over(object, before, how.dry_run).await?;
+                    if how.dry_run {
+                        return Ok(Applied { change: Change::Changed, body: before.clone() });
+                    }
+                }
                 None if !how.dry_run && unclaimed(before) => self.claim_as_applied(address).await?,
-                Some(_) | None => {}
+                None => {}
             }
         }
         let put = |force: bool| async move {

@@ -1,10 +1,11 @@
 //! What a Deployment ran before, which its ReplicaSets know: going back to it, and what only it needs.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::api::ListParams;
+use tokio::time::sleep;
 
 use super::kinds::{Address, Kind};
 use super::objects::{DEFINITION, REACHED_BY, RELEASE, joined};
@@ -20,7 +21,9 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 /// The label of the commit that a release is of.
 const COMMIT: &str = "dev.norn.commit";
 /// How often a Deployment that changes meanwhile is read again.
-pub(super) const TRIES: usize = 5;
+pub(super) const TRIES: usize = 10;
+/// The time between two tries.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// A release under a definition.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +35,8 @@ pub struct Version<'a> {
 
 impl Cluster {
     /// Has a Deployment run a version again that one of its ReplicaSets ran, else what still serves beside
-    /// the newest; gives the release that it is, if there is one to go back to.
+    /// the newest; gives the release that it is, if there is one to go back to. What was `adopted` ran
+    /// what its newest older set did, even where that had to stop first.
     ///
     /// # Errors
     /// What every call can meet.
@@ -40,6 +44,7 @@ impl Cluster {
         &self,
         name: &str,
         version: Option<Version<'_>>,
+        adopted: bool,
     ) -> Result<Option<String>, ClusterError> {
         let address = Address { kind: Kind::Deployment, name: name.to_owned() };
         let doing = format!("put {address} back");
@@ -48,7 +53,7 @@ impl Cluster {
         self.talk("ask to", &doing)?;
         loop {
             let mut found = self.answer(&doing, deployments.get(name)).await?;
-            let Some(former) = self.former(&found, version).await? else { return Ok(None) };
+            let Some(former) = self.former(&found, version, adopted).await? else { return Ok(None) };
             let known = former.metadata.annotations.unwrap_or_default();
             let of_set = |name: &str| known.get(name).cloned();
             let release = version.map(|version| version.release.to_owned()).or_else(|| of_set(RELEASE));
@@ -69,14 +74,13 @@ impl Cluster {
             put(found.metadata.labels.get_or_insert_default(), COMMIT, commit);
             found.metadata.managed_fields = None;
             tries += 1;
-            match deployments.replace(name, &as_norn(), &found).await {
+            match self.in_time(&doing, deployments.replace(name, &as_norn(), &found)).await? {
                 // A controller wrote into it meanwhile.
-                Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
+                Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => sleep(PAUSE).await,
                 Err(error) => return Err(self.refusal(&doing, error)),
                 Ok(_) => {
                     self.talk("asked to", &doing)?;
                     self.claim_as_applied(&address).await?;
-                    self.talk("claimed what it was asked to", &doing)?;
                     return Ok(Some(release.unwrap_or_else(|| "what was there".to_owned())));
                 }
             }
@@ -87,6 +91,7 @@ impl Cluster {
         &self,
         deployment: &Deployment,
         version: Option<Version<'_>>,
+        adopted: bool,
     ) -> Result<Option<ReplicaSet>, ClusterError> {
         let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
         let sets: Vec<ReplicaSet> =
@@ -98,8 +103,9 @@ impl Cluster {
             |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
         // A restart makes another set of the same version: what serves, else what was there first.
         let worth = |set: &ReplicaSet| {
-            let revision = said(set, REVISION).and_then(|revision| revision.parse::<u64>().ok());
-            (available(set), Reverse(revision))
+            let revision = said(set, REVISION).and_then(|revision| revision.parse::<i64>().ok());
+            let newest_first = adopted && version.is_none();
+            (available(set), revision.map(|revision| if newest_first { revision } else { -revision }))
         };
         let newest = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
         let rank = |set: &ReplicaSet| match version {
@@ -109,6 +115,7 @@ impl Cluster {
             {
                 3
             }
+            None if adopted && available(set) == 0 && said(set, REVISION).as_ref() != newest => 1,
             _ if available(set) == 0 => 0,
             _ if said(set, REVISION).as_ref() != newest => 2,
             // Nothing of the pods changed, and they serve.

@@ -15,7 +15,7 @@ pub mod history;
 pub mod kinds;
 pub mod logs;
 pub mod objects;
-mod ownership;
+pub mod ownership;
 pub mod reasons;
 mod refusal;
 pub mod rollout;
@@ -87,13 +87,15 @@ impl Cluster {
         doing: &str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, ClusterError> {
-        match tokio::time::timeout(PATIENCE, call).await {
-            Ok(answer) => answer.map_err(|error| self.refusal(doing, error)),
-            Err(_) => Err(ClusterError::Unreachable {
-                server: self.server.clone(),
-                why: format!("asked to {doing}, it said nothing for {} s", PATIENCE.as_secs()),
-            }),
-        }
+        self.in_time(doing, call).await?.map_err(|error| self.refusal(doing, error))
+    }
+
+    /// The answer to a call as it is.
+    async fn in_time<T>(&self, doing: &str, call: impl Future<Output = T>) -> Result<T, ClusterError> {
+        tokio::time::timeout(PATIENCE, call).await.map_err(|_| ClusterError::Unreachable {
+            server: self.server.clone(),
+            why: format!("asked to {doing}, it said nothing for {} s", PATIENCE.as_secs()),
+        })
     }
 
     /// The answer to a call that changes something.

@@ -49,7 +49,7 @@ pub struct Extra {
 /// The annotations that say which release runs under which definition.
 pub const RELEASE: &str = "dev.norn/release";
 pub const DEFINITION: &str = "dev.norn/definition";
-/// The annotation of a Deployment that says by which kinds of objects it is reached.
+/// The annotation of a Deployment that says by which kinds of objects it is reached; empty for none.
 pub const REACHED_BY: &str = "dev.norn/reached-by";
 
 /// An app and what it runs.
@@ -120,10 +120,9 @@ impl App<'_> {
         };
         let mut object = self.object(Kind::Deployment, self.name.as_str(), &self.labels(true));
         let kinds: Vec<&str> = self.ways().map(|way| way.address.kind.as_str()).collect();
-        let ways = (!kinds.is_empty()).then(|| kinds.join(","));
         annotate(&mut object, RELEASE, self.extra.release.as_deref());
         annotate(&mut object, DEFINITION, self.extra.digest.as_deref());
-        annotate(&mut object, REACHED_BY, ways.as_deref());
+        annotate(&mut object, REACHED_BY, Some(&kinds.join(",")));
         let mut spec = json!({
             "replicas": self.definition.replicas,
             "selector": {"matchLabels": self.selector()},

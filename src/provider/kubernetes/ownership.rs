@@ -2,9 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use super::history::TRIES;
+use super::history::{PAUSE, TRIES};
 use super::kinds::{Address, Kind, Object};
 use super::refusal::MANAGER;
 use super::{Cluster, ClusterError};
@@ -14,8 +15,14 @@ impl Cluster {
     /// norn's as a whole, so that a container or a port of theirs is not left beside its own.
     ///
     /// # Errors
-    /// A claim that its pods would lose, and what every call can meet.
-    pub(super) async fn take_over(&self, object: &Object, found: &Value) -> Result<(), ClusterError> {
+    /// A claim that its pods would lose, and what every call can meet. With `dry_run` the server only says
+    /// what it would do.
+    pub(super) async fn take_over(
+        &self,
+        object: &Object,
+        found: &Value,
+        dry_run: bool,
+    ) -> Result<(), ClusterError> {
         let Object { address, body } = object;
         let lost: Vec<String> =
             claims(found).filter(|claim| !claims(body).any(|own| own == *claim)).collect();
@@ -35,10 +42,50 @@ impl Cluster {
         if patch["spec"]["strategy"]["type"] == "Recreate" {
             patch["spec"]["strategy"]["rollingUpdate"] = Value::Null;
         }
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let params =
+            PatchParams { dry_run, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let (objects, patch) = (self.of(address.kind), Patch::Merge(&patch));
-        self.change(&format!("take over {address}"), objects.patch(&address.name, &params, &patch)).await?;
+        let (doing, call) = (format!("take over {address}"), objects.patch(&address.name, &params, &patch));
+        if dry_run {
+            return self.answer(&doing, call).await.map(drop);
+        }
+        self.change(&doing, call).await?;
         self.claim_as_applied(address).await
+    }
+
+    /// Has a Service of others lead to ports by their numbers, as pods under a definition of norn's have
+    /// other names for them.
+    ///
+    /// # Errors
+    /// What every call can meet.
+    pub async fn lead_by_number(
+        &self,
+        service: &Address,
+        found: &Value,
+        deployment: &Value,
+    ) -> Result<(), ClusterError> {
+        let containers =
+            deployment["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
+        let named: Vec<&Value> =
+            containers.flat_map(|container| container["ports"].as_array().into_iter().flatten()).collect();
+        let mut ports = found["spec"]["ports"].clone();
+        let mut changed = false;
+        for port in ports.as_array_mut().into_iter().flatten() {
+            let target = port["targetPort"].as_str();
+            let number = target.and_then(|name| named.iter().find(|port| port["name"] == name));
+            if let Some(number) = number.map(|port| port["containerPort"].clone()) {
+                port["targetPort"] = number;
+                changed = true;
+            }
+        }
+        if !changed {
+            return Ok(());
+        }
+        let patch = json!({"spec": {"ports": ports}});
+        let (objects, patch) = (self.of(service.kind), Patch::Merge(&patch));
+        let params = PatchParams::default();
+        let call = objects.patch(&service.name, &params, &patch);
+        self.change(&format!("have {service} lead by number"), call).await.map(drop)
     }
 
     /// Has the fields that norn wrote be its own as if they had been applied: the next apply takes out
@@ -66,10 +113,12 @@ impl Cluster {
             }
             found.metadata.managed_fields = Some(entries);
             tries += 1;
-            match objects.replace(&address.name, &as_norn(), &found).await {
+            self.talk("ask to", &doing)?;
+            match self.in_time(&doing, objects.replace(&address.name, &as_norn(), &found)).await? {
                 // A controller wrote into it meanwhile.
-                Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
-                other => return other.map(drop).map_err(|error| self.refusal(&doing, error)),
+                Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => sleep(PAUSE).await,
+                Err(error) => return Err(self.refusal(&doing, error)),
+                Ok(_) => return self.talk("asked to", &doing),
             }
         }
     }
@@ -80,6 +129,12 @@ pub(super) fn unclaimed(found: &Value) -> bool {
     let entries = found["metadata"]["managedFields"].as_array().into_iter().flatten();
     let mut own = entries.filter(|entry| entry["manager"] == MANAGER && entry["subresource"].is_null());
     own.any(|entry| entry["operation"] == "Update")
+}
+
+/// Whether norn put an object: what others copied from one has its labels only.
+pub fn is_norns(found: &Value) -> bool {
+    let mut entries = found["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries.any(|entry| entry["manager"] == MANAGER)
 }
 
 pub(super) fn as_norn() -> PostParams {

@@ -91,7 +91,8 @@ impl Cluster {
     /// Why pods do not run, with the events of them and of `owner`.
     pub(super) async fn story(&self, owner: &str, mut reasons: Vec<Reason>, pods: &[Pod]) -> Story {
         reasons.extend(pods.iter().filter_map(reason).take(REASONS));
-        let worst = pods.iter().find(|pod| reason(pod).is_some());
+        // One that is still being made has its reason in its events.
+        let worst = pods.iter().find(|pod| reason(pod).is_some()).or(pods.first());
         let mut story = Story { reasons, ..Story::default() };
         let about: Vec<&str> =
             worst.and_then(|pod| pod.metadata.name.as_deref()).into_iter().chain([owner]).collect();

@@ -87,6 +87,21 @@ pub enum ClusterError {
     Refused { doing: String, why: String },
 }
 
+impl ClusterError {
+    /// Whether a cluster that was reached refuses an object for what it is, whoever puts it.
+    pub fn is_of_the_object(&self) -> bool {
+        matches!(
+            self,
+            ClusterError::Admission { .. }
+                | ClusterError::Quota { .. }
+                | ClusterError::Conflict { .. }
+                | ClusterError::Immutable { .. }
+                | ClusterError::Foreign { .. }
+                | ClusterError::Refused { .. }
+        )
+    }
+}
+
 /// What an error means that came when the cluster was asked to do something.
 pub(super) fn read(server: &str, namespace: &str, doing: &str, error: kube::Error) -> ClusterError {
     let server = server.to_owned();

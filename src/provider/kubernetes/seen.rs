@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::apply::Live;
 use super::kinds::{Address, Kind};
 use super::objects::{DEFINITION, REACHED_BY, RELEASE, joined};
+use super::ownership::is_norns;
 use super::reasons::reason;
 use super::{Cluster, ClusterError};
 use crate::provider::labels::APP;
@@ -25,6 +26,8 @@ pub struct Serving {
     pub image: Option<String>,
     pub wanted: u32,
     pub ready: u32,
+    /// Whether it is reached by what its Deployment says, and by nothing else of norn's.
+    pub reached: bool,
     /// Where a rollout goes on, what it says.
     pub why: Option<String>,
 }
@@ -76,18 +79,20 @@ pub const KINDS: [Kind; 3] = [Kind::Deployment, Kind::Service, Kind::Ingress];
 /// What serves of an app, read from its objects of [`KINDS`] among others.
 pub fn serving(app: &str, live: &Live) -> Option<Serving> {
     let deployment = live.get(&Address { kind: Kind::Deployment, name: app.to_owned() })?;
-    let serving = deployed(deployment);
-    let reached = reached(app, deployment, live);
-    Some(Serving { definition: serving.definition.filter(|_| reached), ..serving })
+    Some(Serving { reached: reached(app, deployment, live), ..deployed(deployment) })
 }
 
 /// Whether an app is reached by what its Deployment says and by nothing else. An Ingress follows the
-/// Deployment once that serves, so it can be one of the definition before.
+/// Deployment once that serves, so it can be one of the definition before. A Deployment that says nothing
+/// of it was put by an earlier norn.
 fn reached(app: &str, deployment: &Value, live: &Live) -> bool {
     let annotation = |object: &Value, name: &str| object["metadata"]["annotations"][name].clone();
     let ways = live.iter().filter(|(address, object)| {
-        address.kind != Kind::Deployment && object["metadata"]["labels"][APP].as_str() == Some(app)
+        let own = object["metadata"]["labels"][APP].as_str() == Some(app) && is_norns(object);
+        address.kind != Kind::Deployment && own
     });
+    let wanted = annotation(deployment, REACHED_BY);
+    let Some(wanted) = wanted.as_str() else { return true };
     let mut found = Vec::new();
     for (address, object) in ways {
         let older = address.kind == Kind::Ingress
@@ -97,11 +102,16 @@ fn reached(app: &str, deployment: &Value, live: &Live) -> bool {
         }
         found.push(address.kind.as_str());
     }
-    let wanted = annotation(deployment, REACHED_BY);
-    let mut wanted: Vec<&str> = wanted.as_str().map(|kinds| kinds.split(',').collect()).unwrap_or_default();
+    let mut wanted: Vec<&str> = wanted.split(',').filter(|kind| !kind.is_empty()).collect();
     wanted.sort_unstable();
     found.sort_unstable();
     wanted == found
+}
+
+/// Whether a Deployment says that an Ingress leads to it.
+pub fn reached_by_ingress(deployment: &Value) -> bool {
+    let ways = deployment["metadata"]["annotations"][REACHED_BY].as_str().unwrap_or_default();
+    ways.split(',').any(|kind| kind == Kind::Ingress.as_str())
 }
 
 /// Reads a Deployment.
@@ -123,6 +133,7 @@ fn deployed(deployment: &Value) -> Serving {
         image,
         wanted: spec["replicas"].as_u64().map_or(1, |_| number(&spec["replicas"])),
         ready: number(&status["availableReplicas"]),
+        reached: true,
         why: said.filter(|_| !complete),
     }
 }

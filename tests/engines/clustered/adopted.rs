@@ -2,6 +2,7 @@
 
 use super::{Shop, WHAT, has, under_load};
 use crate::cluster::Cluster;
+use crate::get;
 use crate::sandbox::until;
 
 /// A webserver that somebody else put there: `more` is of its pods.
@@ -28,12 +29,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {{name: web}}
-spec: {{selector: {{tier: front}}, ports: [{{name: web, port: 80, targetPort: 8080}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: outside}}
-spec: {{type: NodePort, selector: {{tier: front}}, ports: [{{port: 80, targetPort: 8080}}]}}
+spec: {{selector: {{tier: front}}, ports: [{{port: 80, targetPort: web}}]}}
 "
     ));
 }
@@ -43,17 +39,16 @@ fn what_serves_is_taken_over_without_a_lost_request() {
     let Some(cluster) = Cluster::shared(WHAT) else { return };
     let shop = Shop::new(cluster);
     theirs(&shop, "");
-    let port = shop.space.ok("get service outside --output jsonpath={.spec.ports[0].nodePort}");
-    let port = port.parse().expect("it has a port");
-    shop.answers(port, "theirs");
+    let host = shop.space.ok("get service web --output jsonpath={.spec.clusterIP}");
+    until("it answers", || get(&host, 80).as_deref() == Ok("theirs"));
     shop.web("env: {VERSION: ours}\nreplicas: 2");
     let ran = shop.run("apply --yes");
     assert_eq!(ran.code, 3, "{}", ran.err);
     has(&ran.err, &["service/web in the namespace", "nobody says that it is theirs"]);
-    under_load(cluster.node_address(), port, || {
+    under_load(&host, 80, || {
         shop.ok("apply --yes --adopt forge/web");
     });
-    shop.answers(port, "ours one");
+    until("it is norn's", || get(&host, 80).as_deref() == Ok("ours one"));
     // Nothing of theirs is left beside it.
     let shown = |path: &str| shop.space.ok(&format!("get {path}"));
     assert_eq!(
