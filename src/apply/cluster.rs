@@ -159,8 +159,7 @@ impl<'a> Pods<'a> {
             self.cluster.restart(self.live.app.as_str(), Timestamp::now()).await?;
         }
         let (name, control) = (self.live.app.as_str(), &self.step.run.control);
-        let scrub = &self.step.run.world.scrub;
-        let progress = |line: &str| self.step.output(&scrub.text(line));
+        let progress = |line: &str| self.step.output(line);
         let waited =
             self.cluster.rolled_out(name, self.live.rollout.timeout, control.cancelled(), progress).await;
         match waited {
@@ -342,11 +341,10 @@ impl<'a> Pods<'a> {
     /// Waits for the end of a Job, and tells what it writes as it does; how many lines that were.
     async fn watch_job(&self, name: &str) -> (Result<(), WaitError>, usize) {
         let Self { cluster, step, live, .. } = self;
-        let scrub = &step.run.world.scrub;
-        let progress = |line: &str| step.output(&scrub.text(line));
+        let progress = |line: &str| step.output(line);
         let mut told = 0;
         let tell = |line: Line| {
-            step.output(&scrub.text(&line.text));
+            step.output(&line.text);
             told += 1;
         };
         let job = cluster.job_done(name, live.rollout.timeout, step.run.control.cancelled(), progress);

@@ -67,7 +67,7 @@ pub async fn deploy(
         // Where this fails the word is removed with the next attempt's.
         let _ = releases::forget_attempt(&deploying.folder);
         if work.definition.engine.is_some() {
-            let _ = remote::tidy(&deploying.live_roll(&deploying.release), run).await;
+            let _ = remote::tidy(deploying.app, run).await;
         }
     }
     journal.close(with).await?;
@@ -350,10 +350,10 @@ impl<'a> Deploying<'a> {
             done.changes.extend(self.live());
             return Ok(done);
         }
-        if let Some(address) = &self.work.definition.engine {
+        if self.work.definition.engine.is_some() {
             let release = self.named()?;
             let live = self.live_roll(&release);
-            let mut done = Remote::new(&live, &step, address).await?.put().await?;
+            let mut done = Remote::new(&live, &step).await?.put().await?;
             let _ = releases::forget_attempt(&self.folder);
             done.changes.extend(self.live());
             return Ok(done);

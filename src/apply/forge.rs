@@ -132,8 +132,8 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
             Part::Service => return pods.service().await,
             Part::Deployment => pods.deployment(*restart).await?,
         }
-    } else if let Some(address) = &definition.engine {
-        Remote::new(&live, &step, address).await?.put().await?
+    } else if definition.engine.is_some() {
+        Remote::new(&live, &step).await?.put().await?
     } else {
         live.put(&step).await?
     };
@@ -201,7 +201,7 @@ pub async fn teardown(
         .step(Step::DeleteDeployment, |step| async move {
             let done = match there {
                 Some(namespace) => cluster::remove_pods(&step, namespace, app).await?,
-                None if work.engine.is_some() => remote::remove(&step.run.world, app).await?,
+                None if work.engine.is_some() => remote::remove(&step.run, app).await?,
                 None => stop(&step, app).await?,
             };
             let folders = &step.run.world.folders;
@@ -433,11 +433,7 @@ fn say(step: &InStep, report: &Report) {
             return;
         }
     };
-    step.run.events.send(Event::Output {
-        address: step.address.clone(),
-        step: step.step,
-        line: step.run.world.scrub.text(&line).into_owned(),
-    });
+    step.output(&line);
 }
 
 fn roll_error(error: &RollError, step: &InStep) -> StepError {

@@ -58,11 +58,12 @@ pub struct InStep {
 }
 
 impl InStep {
+    /// Tells a line of progress, without what it may not show.
     pub fn output(&self, line: &str) {
         self.run.events.send(Event::Output {
             address: self.address.clone(),
             step: self.step,
-            line: line.to_owned(),
+            line: self.run.world.scrub.text(line).into_owned(),
         });
     }
 

@@ -15,16 +15,15 @@ use super::events::StepError;
 use super::forge::LiveRoll;
 use super::journal::{Done, InStep};
 use super::reached::runs;
-use super::world::World;
 use crate::desired::Probe;
 use crate::failpoint;
-use crate::plan::Former;
 use crate::provider::docker::hold::Hold;
-use crate::provider::docker::served::{Container, Serves, State};
+use crate::provider::docker::served::{Container, Serves, Sorted, State, sort};
 use crate::provider::docker::{Engine, EngineError};
 use crate::provider::supervise::probe;
 use crate::spec::engine::host_name;
 use crate::spec::name::AppName;
+use crate::state::format::store_id;
 
 /// How long a container may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -34,8 +33,12 @@ const LOOK: Duration = Duration::from_millis(250);
 const EXITS: u32 = 3;
 /// The pause before it is started again.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long the former version may take to be healthy again.
+/// How long an engine may be away while the new containers are waited for, and while the former ones are
+/// started again.
+const AWAY: Duration = Duration::from_secs(30);
 const BACK: Duration = Duration::from_secs(120);
+/// How long what was started again is asked whether it serves.
+const PROBED: Duration = Duration::from_secs(30);
 /// How many lines of a log a reader is shown.
 const LINES: u32 = 20;
 
@@ -73,30 +76,31 @@ impl From<EngineError> for Unfit {
 }
 
 impl<'a> Remote<'a> {
-    pub async fn new(live: &'a LiveRoll<'a>, step: &'a InStep, address: &str) -> Result<Self, StepError> {
+    pub async fn new(live: &'a LiveRoll<'a>, step: &'a InStep) -> Result<Self, StepError> {
         let http = probe::client().map_err(|error| StepError::new(error.to_string()))?;
-        let engine = step.run.world.engine().await?;
-        Ok(Self { live, step, engine, host: host_name(address).to_owned(), http })
+        let world = &step.run.world;
+        let there = world.remote.as_ref().expect("the run connected to the engine of its plan");
+        let (engine, host) = (world.engine().await?, host_name(&there.address).to_owned());
+        Ok(Self { live, step, engine, host, http })
     }
 
     /// Exchanges what serves, and waits until the new containers are healthy.
     pub async fn put(&self) -> Result<Done, StepError> {
-        let (run, live) = (&self.step.run, self.live);
-        run.alive()?;
-        let labels = run.world.labels(live.app);
-        let (old, left) = split(self.engine.serving(&labels).await?, live.former);
+        let live = self.live;
+        let found = of_app(&self.engine, &self.step.run, live.app).await?;
+        let Sorted { live: old, left, .. } = sort(&found);
         for container in left {
-            self.engine.remove(&container.id).await?;
+            self.end(container).await?;
         }
         // What cannot be made interrupts nothing.
         let new = self.make().await?;
         let held = live.definition.port.is_some();
         if held {
             self.talk("stop")?;
-            for container in old.iter().filter(|container| container.runs || container.restarting) {
+            for container in old.iter().filter(|container| container.is_up()) {
                 self.step.output(&format!("{} stops", container.name));
-                if let Err(error) = self.engine.stop(&container.id, GRACE).await {
-                    return Err(self.go_back(Unfit::from(error), &new, &old).await);
+                if let Err(why) = self.stop(container).await {
+                    return Err(self.go_back(why, &new, &old).await);
                 }
             }
             self.talk("stopped")?;
@@ -104,12 +108,10 @@ impl<'a> Remote<'a> {
         if let Err(why) = self.prove(&new).await {
             return Err(self.go_back(why, &new, &old).await);
         }
+        // From here on the new ones are what serves.
         self.talk("exchange")?;
-        // From here on the new ones are what serves, and no two versions at once.
-        for container in old.iter().filter(|_| !held) {
-            self.engine.stop(&container.id, GRACE).await.map_err(|error| StepError::from(error).open())?;
-        }
         for made in &new {
+            self.step.run.alive().map_err(StepError::open)?;
             let kept = async {
                 self.engine.keep(&made.id).await?;
                 self.engine.prove(&made.id, &made.name).await
@@ -117,12 +119,26 @@ impl<'a> Remote<'a> {
             kept.await.map_err(|error| StepError::from(error).open())?;
         }
         self.talk("exchanged")?;
-        for container in &old {
-            if let Err(error) = self.engine.remove(&container.id).await {
-                self.step.output(&format!("{} is left: {error}", container.name));
+        for container in old {
+            if let Err(error) = self.end(container).await {
+                self.step.output(&format!("{} is left to the next apply: {}", container.name, error.message));
             }
         }
         Ok(Done::said(runs(live.definition)))
+    }
+
+    /// Ends and removes a container.
+    async fn end(&self, container: &Container) -> Result<(), StepError> {
+        self.step.run.alive()?;
+        if container.is_up() {
+            self.engine.stop(&container.id, GRACE).await?;
+        }
+        Ok(self.engine.remove(&container.id).await?)
+    }
+
+    async fn stop(&self, container: &Container) -> Result<(), Unfit> {
+        self.step.run.alive().map_err(|_| Unfit::Lost)?;
+        Ok(self.engine.stop(&container.id, GRACE).await?)
     }
 
     /// A boundary.
@@ -133,18 +149,22 @@ impl<'a> Remote<'a> {
 
     /// The new containers, none of which runs.
     async fn make(&self) -> Result<Vec<Made>, StepError> {
-        let (live, world) = (self.live, &self.step.run.world);
+        let (live, run) = (self.live, &self.step.run);
         let hold = self.hold()?;
-        let values = world.env_with_volumes(live.app, live.definition)?;
-        let digest = live.forge.definition_digest();
+        let values = run.world.env_with_volumes(live.app, live.definition)?;
+        let (store, digest) = (store_id(&run.key), live.forge.definition_digest());
         let replicas = live.definition.replicas;
-        let serves = Serves { release: &live.release.tag, definition: &digest, replicas };
+        let serves = Serves { store: &store, release: &live.release.tag, definition: &digest, replicas };
         let mut made = Vec::new();
         for replica in 0..replicas {
+            run.alive()?;
             match self.engine.make(&hold, &values, serves, replica).await {
                 Ok((id, name)) => made.push(Made { id, name, replica }),
                 Err(error) => {
-                    self.discard(&made).await;
+                    for made in &made {
+                        // What cannot be removed now is removed by the next roll.
+                        let _ = self.engine.remove(&made.id).await;
+                    }
                     return Err(error.into());
                 }
             }
@@ -159,44 +179,41 @@ impl<'a> Remote<'a> {
         Ok(world.container(live.app, live.definition, image, &self.step.id))
     }
 
-    async fn discard(&self, new: &[Made]) {
-        for made in new {
-            // What cannot be removed now is removed by the next roll.
-            let _ = self.engine.remove(&made.id).await;
-        }
-    }
-
     /// Starts the new containers and waits until all of them are healthy.
     async fn prove(&self, new: &[Made]) -> Result<(), Unfit> {
         for made in new {
+            self.step.run.alive().map_err(|_| Unfit::Lost)?;
             self.engine.start(&made.id).await?;
             self.step.output(&format!("replica {} started", made.replica));
         }
-        let health = &self.live.definition.health;
-        let limit = health.startup.min(self.live.rollout.timeout);
+        let limit = self.live.definition.health.startup.min(self.live.rollout.timeout);
+        futures_util::future::try_join_all(new.iter().map(|made| self.healthy(made, limit))).await?;
+        // The first to be healthy may have ended since.
         for made in new {
-            self.healthy(&made.id, made.replica, limit, true).await?;
-            self.step.output(&format!("replica {} is healthy", made.replica));
-        }
-        // One that was the first to be healthy may have ended since.
-        for made in new {
-            self.healthy(&made.id, made.replica, limit, true).await?;
+            if let State::Ended(how) = self.engine.state(&made.id, None).await? {
+                let what = format!("replica {} was healthy and then {how}", made.replica);
+                return Err(Unfit::Failed(what, self.evidence(&made.id, None).await));
+            }
         }
         Ok(())
     }
 
     /// Waits until a container is healthy.
-    async fn healthy(&self, id: &str, replica: u32, limit: Duration, tells: bool) -> Result<(), Unfit> {
+    async fn healthy(&self, made: &Made, limit: Duration) -> Result<(), Unfit> {
+        let Made { id, replica, .. } = made;
         let memory = self.live.definition.resources.memory;
-        let (began, mut started) = (Instant::now(), Instant::now());
+        let (began, mut started, mut seen) = (Instant::now(), Instant::now(), Instant::now());
         let (mut exits, mut told) = (0, None);
         loop {
-            let answer = match self.engine.state(id, memory).await? {
-                State::Runs => match self.probe(id, started).await {
-                    Ok(()) => return Ok(()),
+            let answer = match self.engine.state(id, memory).await {
+                Ok(State::Runs) => match self.probe(id, started).await {
+                    Ok(()) => {
+                        self.step.output(&format!("replica {replica} is healthy"));
+                        return Ok(());
+                    }
                     Err(answer) => answer,
                 },
-                State::Ended(how) => {
+                Ok(State::Ended(how)) => {
                     exits += 1;
                     if exits >= EXITS {
                         let what = format!("replica {replica} {how}, {exits} times in a row");
@@ -207,12 +224,19 @@ impl<'a> Remote<'a> {
                     started = Instant::now();
                     how
                 }
+                // The engine broke off, as it does where it is started anew.
+                Err(error) if is_away(&error) && seen.elapsed() < AWAY => {
+                    self.pause(LOOK).await?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             };
+            seen = Instant::now();
             if began.elapsed() >= limit {
                 let what = format!("replica {replica} was not healthy after {} s", limit.as_secs());
                 return Err(Unfit::Failed(what, self.evidence(id, Some(&answer)).await));
             }
-            if tells && told.as_ref() != Some(&answer) {
+            if told.as_ref() != Some(&answer) {
                 self.step.output(&format!("replica {replica} is not healthy yet: {answer}"));
                 told = Some(answer);
             }
@@ -266,91 +290,129 @@ impl<'a> Remote<'a> {
     }
 
     /// Removes what did not prove fit, starts what served before again, and tells why.
-    async fn go_back(&self, why: Unfit, new: &[Made], old: &[Container]) -> StepError {
+    async fn go_back(&self, why: Unfit, new: &[Made], old: &[&Container]) -> StepError {
+        let lost = StepError::new("the lock on the state was lost while containers were exchanged").open();
         let (message, mut evidence) = match why {
-            Unfit::Lost => {
-                return StepError::new("the lock on the state was lost while containers were exchanged")
-                    .open();
+            Unfit::Cancelled if self.step.run.alive().is_ok() => {
+                ("cancelled before the new release was live".to_owned(), Vec::new())
             }
-            Unfit::Cancelled => ("cancelled before the new release was live".to_owned(), Vec::new()),
-            Unfit::Failed(message, evidence) => (message, evidence),
+            Unfit::Failed(message, evidence) if self.step.run.alive().is_ok() => (message, evidence),
+            // Another run may be at work there.
+            Unfit::Lost | Unfit::Cancelled | Unfit::Failed(..) => return lost,
         };
-        self.discard(new).await;
-        if !old.is_empty() {
-            // What a dead run stopped, too.
-            evidence.push(match self.restored(old).await {
-                Ok(()) => "the release before it was started again and serves".to_owned(),
-                Err(why) => format!("the release before it was started again and is NOT healthy: {why}"),
-            });
+        let mut open = false;
+        match self.restored(new, old).await {
+            _ if old.is_empty() => {}
+            Ok(None) => evidence.push("the release before it was started again and serves".to_owned()),
+            Ok(Some(answer)) => {
+                evidence.push(format!(
+                    "the release before it was started again; it does not pass the new check: {answer}"
+                ));
+            }
+            Err(error) => {
+                open = true;
+                evidence.push(format!("the release before it could NOT be started again: {error}"));
+            }
         }
         let scrub = &self.step.run.world.scrub;
         let message = scrub.text(&message).into_owned();
         let evidence: Vec<String> = evidence.iter().map(|line| scrub.text(line).into_owned()).collect();
         let said: Vec<String> = std::iter::once(message.clone()).chain(evidence.iter().cloned()).collect();
-        let help =
-            if message.contains("port is already allocated") || message.contains("address already in use") {
-                "stop what holds the port on the engine's host, or give the app another `port`"
-            } else {
-                "mend the app and apply again"
-            };
-        StepError { message, evidence, help: Some(help.into()), output: said.join("\n"), open: false }
+        let taken = ["port is already allocated", "address already in use"];
+        let help = if taken.iter().any(|words| message.contains(words)) {
+            "stop what holds the port on the engine's host, or give the app another `port`".to_owned()
+        } else {
+            format!("mend the app and apply again; `norn logs {}` shows what it writes", self.live.app)
+        };
+        StepError { message, evidence, help: Some(help), output: said.join("\n"), open }
     }
 
-    /// Whether what was stopped runs again.
-    async fn restored(&self, old: &[Container]) -> Result<(), String> {
-        for container in old {
-            self.engine.start(&container.id).await.map_err(|error| error.to_string())?;
-        }
+    /// Removes what is new, starts what was stopped, and looks whether it runs; the answer of the new
+    /// health check where that does not pass.
+    async fn restored(&self, new: &[Made], old: &[&Container]) -> Result<Option<String>, EngineError> {
         let end = Instant::now() + BACK;
+        for made in new {
+            self.again(Act::Remove, &made.id, end).await?;
+        }
+        for container in old {
+            self.again(Act::Start, &container.id, end).await?;
+        }
+        let mut answer = None;
         for container in old {
             let started = Instant::now();
-            loop {
-                let state =
-                    self.engine.state(&container.id, None).await.map_err(|error| error.to_string())?;
-                let answer = match state {
-                    State::Runs => match self.probe(&container.id, started).await {
-                        Ok(()) => break,
-                        Err(answer) => answer,
-                    },
-                    State::Ended(how) => how,
+            while started.elapsed() < PROBED {
+                answer = match self.engine.state(&container.id, None).await? {
+                    State::Runs => self.probe(&container.id, started).await.err(),
+                    State::Ended(how) => Some(how),
                 };
-                if Instant::now() >= end {
-                    return Err(answer);
+                if answer.is_none() {
+                    break;
                 }
                 sleep(LOOK).await;
             }
         }
-        Ok(())
+        Ok(answer)
     }
 }
 
-/// What serves, or did until a dead run stopped it, and what is left over of other attempts.
-fn split(found: Vec<Container>, former: Option<&Former>) -> (Vec<Container>, Vec<Container>) {
-    found.into_iter().partition(|container| {
-        container.fit && former.is_some_and(|former| container.serves(&former.tag, &former.definition))
-    })
+/// What is done to a container until it is done.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Start,
+    Remove,
+}
+
+impl Remote<'_> {
+    /// Does it once the engine is there, until `end`.
+    async fn again(&self, act: Act, container: &str, end: Instant) -> Result<(), EngineError> {
+        loop {
+            let done = match act {
+                Act::Start => self.engine.start(container).await,
+                Act::Remove => self.engine.remove(container).await,
+            };
+            match done {
+                Err(error) if is_away(&error) && Instant::now() < end => sleep(RETRY).await,
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Whether an engine is not there for a moment.
+fn is_away(error: &EngineError) -> bool {
+    matches!(error, EngineError::Lost { .. } | EngineError::Unreachable { .. })
+}
+
+/// The containers of an app.
+async fn of_app(engine: &Engine, run: &Run, app: &AppName) -> Result<Vec<Container>, StepError> {
+    let found = engine.serving(&run.world.labels(app)).await?;
+    let own = store_id(&run.key);
+    match found.iter().find(|container| container.store != own) {
+        Some(other) => Err(StepError::new(format!("the container {} is of another state", other.name))
+            .help("apply from where that state is, or give this project or app another name")),
+        None => Ok(found),
+    }
 }
 
 /// Removes what an exchange that died at its very end left beside what serves.
-pub async fn tidy(live: &LiveRoll<'_>, run: &Run) -> Result<(), StepError> {
+pub async fn tidy(app: &AppName, run: &Run) -> Result<(), StepError> {
     let engine = run.world.engine().await?;
-    let digest = live.forge.definition_digest();
-    for container in engine.serving(&run.world.labels(live.app)).await? {
-        if !container.serves(&live.release.tag, &digest) || !container.fit {
-            engine.remove(&container.id).await?;
-        }
+    for container in sort(&of_app(&engine, run, app).await?).left {
+        run.alive()?;
+        engine.remove(&container.id).await?;
     }
     Ok(())
 }
 
-/// Removes all containers of an app, and the images of its releases.
-pub async fn remove(world: &World, app: &AppName) -> Result<Done, StepError> {
-    let engine = world.engine().await?;
-    let containers = engine.serving(&world.labels(app)).await?;
-    for container in containers.iter().filter(|container| container.runs || container.restarting) {
-        engine.stop(&container.id, GRACE).await?;
-    }
+/// Removes all containers of an app.
+pub async fn remove(run: &Run, app: &AppName) -> Result<Done, StepError> {
+    let engine = run.world.engine().await?;
+    let containers = of_app(&engine, run, app).await?;
     for container in &containers {
+        run.alive()?;
+        if container.is_up() {
+            engine.stop(&container.id, GRACE).await?;
+        }
         engine.remove(&container.id).await?;
     }
     Ok(Done::said(match containers.len() {

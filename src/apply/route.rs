@@ -175,7 +175,7 @@ impl<'a> Ways<'a> {
                 said.push(format!("{address} restarted"));
             }
             let control = &step.run.control;
-            let progress = |line: &str| step.output(&step.run.world.scrub.text(line));
+            let progress = |line: &str| step.output(line);
             let waited = there.rolled_out(&program.name, RESTARTED, control.cancelled(), progress).await;
             waited.map_err(|error| match error {
                 WaitError::Cluster(error) => StepError::from(error),

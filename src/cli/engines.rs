@@ -1,6 +1,6 @@
 //! What runs on Docker engines of other hosts: looked at by one list of containers an engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -9,11 +9,11 @@ use crate::address::{Address, Kind};
 use crate::desired::{Definition, Desired, Runtime};
 use crate::plan::{Plan, Running, Work};
 use crate::provider::docker::address::Address as EngineAddress;
-use crate::provider::docker::served::{Container, current};
+use crate::provider::docker::served::{Container, Sorted, sort};
 use crate::provider::docker::{Engine, EngineError, Labels};
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
-use crate::state::format::RemoteEngine;
+use crate::state::format::{RemoteEngine, store_id};
 use crate::state::{Record, Scope, Snapshot};
 
 impl From<EngineError> for Failure {
@@ -32,6 +32,12 @@ pub fn recorded(stored: &Snapshot) -> BTreeMap<AppName, RemoteEngine> {
     forged.filter_map(there).collect()
 }
 
+/// The apps on engines that are `lost`.
+pub fn lost(stored: &Snapshot, lost: &[String]) -> BTreeSet<AppName> {
+    let there = recorded(stored).into_iter().filter(|(_, engine)| lost.contains(&engine.address));
+    there.map(|(app, _)| app).collect()
+}
+
 /// The apps that are on such an engine, or are to be.
 pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<RemoteEngine>> {
     let wanted = desired.apps.values().filter(|app| app.definition.engine.is_some());
@@ -46,6 +52,7 @@ pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<Re
 /// An engine that cannot be looked at.
 pub async fn look(
     scope: &Scope,
+    stored: &Snapshot,
     desired: &Desired,
     apps: BTreeMap<AppName, Option<RemoteEngine>>,
     lost: &[String],
@@ -53,21 +60,31 @@ pub async fn look(
     if apps.is_empty() {
         return Ok(BTreeMap::new());
     }
+    let own = stored.key.as_ref().map(store_id);
     let address = desired.docker.as_deref().filter(|address| Site::at(address).elsewhere().is_some());
-    let there = match address {
+    let there = match address.filter(|address| !lost.iter().any(|lost| lost == address)) {
         Some(address) => {
             let engine = Engine::connect(&EngineAddress::of(Some(address))).await?;
-            let own = RemoteEngine { address: address.to_owned(), id: engine.id().await? };
-            Some((own, by_app(engine.serving(&Labels::of_scope(scope)).await?)))
+            let place = RemoteEngine { address: address.to_owned(), id: engine.id().await? };
+            Some((place, by_app(engine.serving(&Labels::of_scope(scope)).await?)))
         }
         None => None,
     };
     let seen = apps.into_iter().map(|(app, recorded)| {
         let recorded = recorded.filter(|recorded| !lost.contains(&recorded.address));
         let running = match (&there, recorded) {
-            (Some((own, _)), Some(recorded)) if !recorded.is(own) => elsewhere(&recorded),
+            (Some((place, _)), Some(recorded)) if !recorded.is(place) => elsewhere(&recorded),
             (None, Some(recorded)) => elsewhere(&recorded),
-            (Some((_, found)), _) => running(found.get(app.as_str()).map_or(&[], Vec::as_slice)),
+            (Some((place, found)), _) => {
+                let found = found.get(app.as_str()).map_or(&[][..], Vec::as_slice);
+                match foreign(found, own.as_deref()) {
+                    Some(container) => {
+                        let host = format!("{place}, as {} of another state", container.name);
+                        Running::Elsewhere { host }
+                    }
+                    None => running(found),
+                }
+            }
             (None, None) => Running::Nothing,
         };
         (app, running)
@@ -89,17 +106,24 @@ fn by_app(containers: Vec<Container>) -> BTreeMap<String, Vec<Container>> {
 
 /// What a plan needs of an app's containers.
 fn running(containers: &[Container]) -> Running {
-    let serving = current(containers);
-    let Some(one) = serving.first() else { return Running::Nothing };
-    let healthy = serving.iter().filter(|container| container.runs).count();
+    let Sorted { live, whole, .. } = sort(containers);
+    let up = live.iter().filter(|container| container.is_up()).count();
+    let Some(one) = live.first().filter(|_| up > 0) else { return Running::Nothing };
+    let healthy = live.iter().filter(|container| container.runs).count();
     Running::Serving {
         tag: Some(one.release.clone()),
-        definition: Some(one.definition.clone()),
+        // Where one is missing, it is not what was put live.
+        definition: Some(one.definition.clone()).filter(|_| whole && up == live.len()),
         wanted: one.replicas,
         healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
         reached: true,
         image: Some(one.image.clone()),
     }
+}
+
+/// The first container that another state knows of: it is not this one's to touch.
+fn foreign<'a>(containers: &'a [Container], own: Option<&str>) -> Option<&'a Container> {
+    containers.iter().find(|container| Some(container.store.as_str()) != own)
 }
 
 /// What `norn status` tells of an app on such an engine.
@@ -169,20 +193,23 @@ pub async fn of(plan: &Plan, address: &EngineAddress) -> Result<Option<RemoteEng
         .any(|operation| matches!(&operation.work, Work::Forge(work) if work.runtime == Runtime::Docker));
     let there = Site::at(&address.host).elsewhere();
     let mut wanted = forged && there.is_some();
-    for definition in definitions.filter(|definition| definition.runtime == Runtime::Docker) {
-        let Definition { engine, .. } = definition;
-        if engine.as_deref() != there {
+    for Definition { engine, .. } in definitions.filter(|definition| definition.runtime == Runtime::Docker) {
+        if engine.is_some() != there.is_some() {
             return Err(another(engine.as_deref().unwrap_or("on this machine"), address));
         }
         wanted |= engine.is_some();
     }
+    let live = plan.operations.iter().filter_map(|operation| match &operation.work {
+        Work::Forge(work) => work.live.as_ref()?.engine.as_ref(),
+        Work::Deploy(_) | Work::Teardown(_) => None,
+    });
     let teardowns: Vec<&RemoteEngine> = teardowns.collect();
     if !wanted && teardowns.is_empty() {
         return Ok(None);
     }
     let id = Engine::connect(address).await?.id().await?;
     let own = RemoteEngine { address: address.host.clone(), id };
-    match teardowns.iter().find(|engine| !engine.is(&own)) {
+    match live.chain(teardowns).find(|engine| !engine.is(&own)) {
         Some(engine) => Err(another(&engine.address, address)),
         None => Ok(Some(own)),
     }

@@ -55,7 +55,7 @@ pub async fn running(
         let seen =
             clusters::look(&project.clusters, &project.scope, &desired.kubernetes, there, lost).await?;
         running.extend(seen.into_iter().map(|(name, seen)| (name, seen.running())));
-        running.extend(engines::look(&project.scope, desired, remote, lost).await?);
+        running.extend(engines::look(&project.scope, stored, desired, remote, lost).await?);
     }
     Ok(running)
 }
@@ -206,7 +206,7 @@ pub async fn gather(
         true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
     };
-    Ok(Facts { sources, running, fields, releases })
+    Ok(Facts { sources, running, fields, releases, ..Facts::default() })
 }
 
 /// The tags whose release is there: its folder, and its image where it is one.

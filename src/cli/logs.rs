@@ -15,7 +15,7 @@ use super::engines;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
 use crate::provider::docker::address::Address;
-use crate::provider::docker::served::{Container, current};
+use crate::provider::docker::served::{Container, Sorted, sort};
 use crate::provider::docker::{Engine, Labels};
 use crate::provider::kubernetes::Cluster;
 use crate::provider::kubernetes::logs::Line;
@@ -129,7 +129,9 @@ async fn container_logs(
     let engine = Engine::connect(&Address::of(Some(&place.address))).await?;
     let lines = u32::try_from(options.lines).unwrap_or(u32::MAX);
     let containers = engine.serving(&Labels::new(&project.scope, &options.app)).await?;
-    let serving = current(&containers);
+    // What never proved fit has something to say where nothing serves.
+    let Sorted { live, left, .. } = sort(&containers);
+    let serving = if live.is_empty() { left } else { live };
     let several = serving.len() > 1;
     let named = |container: &Container, line: &str| match several {
         true => format!("{} | {line}", container.replica),

@@ -15,7 +15,7 @@ use crate::address::{Address, Kind};
 use crate::apply::{self, recovery};
 use crate::desired::Role;
 use crate::plan::Running;
-use crate::provider::docker::served::current;
+use crate::provider::docker::served::sort;
 use crate::provider::machine;
 use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol;
@@ -152,12 +152,13 @@ fn on_engine(mut out: AppV1, told: &engines::Told) -> AppV1 {
             out.why = Some(format!("it runs on {engine}, which is another now"));
         }
         engines::Told::Seen(containers) => {
-            let serving = current(containers);
+            let serving = sort(containers).live;
             out.ready =
                 u32::try_from(serving.iter().filter(|container| container.runs).count()).unwrap_or(u32::MAX);
             out.health = health(out.ready, out.wanted);
             let idle = serving.iter().find(|container| !container.runs);
-            out.why = match (idle, serving.is_empty() && out.wanted > 0) {
+            let nothing = !serving.iter().any(|container| container.is_up());
+            out.why = match (idle, nothing && out.wanted > 0) {
                 (_, true) => Some("nothing runs there; `norn apply` starts it".into()),
                 (Some(container), _) => Some(format!("{}: {}", container.name, container.status)),
                 (None, false) => None,

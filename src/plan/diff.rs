@@ -47,8 +47,15 @@ pub fn definitions(
     old: Option<(&Definition, &BTreeMap<String, String>)>,
     new: (&Definition, &BTreeMap<String, String>),
 ) -> Vec<FieldDiff> {
-    let old = old.map(|(definition, values)| fields(definition, values)).unwrap_or_default();
-    let new = fields(new.0, new.1);
+    let old_engine = old.and_then(|(definition, _)| definition.engine.as_ref());
+    // One engine may have several addresses, and another one is not moved to.
+    let same_engine = old_engine.is_some() && new.0.engine.is_some();
+    let mut old = old.map(|(definition, values)| fields(definition, values)).unwrap_or_default();
+    let mut new = fields(new.0, new.1);
+    if same_engine {
+        old.remove("engine");
+        new.remove("engine");
+    }
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();
     names.dedup();

@@ -13,6 +13,8 @@ pub struct Facts {
     pub running: BTreeMap<AppName, Running>,
     /// Fields in clusters that are not as norn put them, where that was looked up.
     pub fields: BTreeMap<AppName, Vec<FieldDrift>>,
+    /// Apps whose engine on another host is lost, as the user says.
+    pub lost: BTreeSet<AppName>,
     /// Tags whose folder of the release is there.
     pub releases: BTreeSet<String>,
 }

@@ -65,12 +65,15 @@ pub fn live_definition(app: &AppName, stored: &Snapshot) -> Option<Definition> {
     record.read::<ForgeV1>()?.definition
 }
 
+/// A port, and whether it is one of another host's, where an engine is.
+pub type HeldPort = (bool, u16);
+
 /// The port that an app under a definition keeps others from opening.
-pub fn held_port(definition: &Definition) -> Option<u16> {
+pub fn held_port(definition: &Definition) -> Option<HeldPort> {
     let opens = definition.replicas > 0 || definition.front != Front::Off;
-    // A pod's port is its own, and one on another host is none of this machine's.
-    let here = !definition.runtime.is_kubernetes() && definition.engine.is_none();
-    definition.port.filter(|_| opens && here)
+    // A pod's port is its own.
+    let port = definition.port.filter(|_| opens && !definition.runtime.is_kubernetes())?;
+    Some((definition.engine.is_some(), port))
 }
 
 /// The rows of `deployments`, indexed once for all apps.

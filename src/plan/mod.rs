@@ -243,7 +243,7 @@ impl<'a> Context<'a> {
         let stays = match engine {
             Some(_) if wanted.engine.is_some() => true,
             // It was lost, and the user said so.
-            Some(_) => self.facts().running.get(self.stored_name()) == Some(&Running::Nothing),
+            Some(_) => self.facts().lost.contains(self.stored_name()),
             None => namespace.is_none() && wanted.engine.is_none() && !wanted.runtime.is_kubernetes(),
         };
         let renamed = self.renamed_from.cloned();

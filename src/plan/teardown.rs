@@ -55,7 +55,9 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     }
     let keeps = ["snapshots", "logs"].map(str::to_owned);
     let keeps = keeps.into_iter().chain(volumes::kept(known.live())).collect();
-    let runtime = known.runtime();
+    let lost = facts.lost.contains(app);
+    // Of what is lost nothing can be removed but what is here.
+    let runtime = if lost { Runtime::Process } else { known.runtime() };
     let route = known.forge.as_ref().and_then(|forge| forge.route.clone()).map(Box::new);
     let namespace = known.forge.as_ref().and_then(|forge| forge.namespace.as_ref());
     let steps: &[Step] = match runtime {
@@ -78,7 +80,7 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
             runtime,
             spares: spared(app, stored),
             namespace: namespace.map(|namespace| namespace.name.clone()),
-            engine: known.forge.as_ref().and_then(|forge| forge.engine.clone()),
+            engine: known.forge.as_ref().and_then(|forge| forge.engine.clone()).filter(|_| !lost),
             route,
             release: known.deploy.map(|release| release.folder),
             keeps,

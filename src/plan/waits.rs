@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::known;
+use super::known::{self, HeldPort};
 use super::{Action, Blocked, Operation, Step, Wait};
 use crate::address::{Address, Kind};
 use crate::desired::Desired;
@@ -33,8 +33,8 @@ struct Node {
     /// The apps to which its live definition leads.
     refers: BTreeSet<AppName>,
     /// The port it holds now, and the one it wants.
-    holds: Option<u16>,
-    wants: Option<u16>,
+    holds: Option<HeldPort>,
+    wants: Option<HeldPort>,
 }
 
 struct Graph {
@@ -116,7 +116,7 @@ impl Graph {
     /// A port is opened after the app that holds it has let it go.
     fn pass_ports_on(&mut self, operations: &mut [Operation]) {
         let leaving = self.nodes.iter().filter(|(_, node)| node.turns.is_some() && node.holds != node.wants);
-        let leaving: BTreeMap<u16, AppName> =
+        let leaving: BTreeMap<HeldPort, AppName> =
             leaving.filter_map(|(name, node)| Some((node.holds?, name.clone()))).collect();
         for operation in operations {
             let name = operation.address.name.clone();
@@ -133,7 +133,7 @@ impl Graph {
             if self.join(&name, &holder) {
                 operation.waits.push(Wait { step, of, until: Some(until) });
             } else if operation.blocked.is_none() {
-                operation.blocked = Some(Blocked::PortHeld { port, by: holder });
+                operation.blocked = Some(Blocked::PortHeld { port: port.1, by: holder });
             }
         }
     }

@@ -106,7 +106,13 @@ impl fmt::Display for Host {
 impl ForgeV1 {
     /// What tells two definitions apart, values included, without holding any.
     pub fn definition_digest(&self) -> String {
-        digest(&serde_json::json!({ "definition": self.definition, "values": self.values }))
+        // By which of its addresses an engine is reached changes nothing of what runs there.
+        let plain = |definition: &Definition| Definition {
+            engine: definition.engine.as_ref().map(|_| String::new()),
+            ..definition.clone()
+        };
+        let definition = self.definition.as_ref().map(plain);
+        digest(&serde_json::json!({ "definition": definition, "values": self.values }))
     }
 }
 

@@ -2,9 +2,9 @@
 //! the engine starts them again, and their labels say which release they are under which definition.
 //!
 //! Elsewhere: what they are made of (`hold`), in which order they are exchanged (`apply::remote`).
-//! Invariant: one whose name ends in `.new` has not proved fit, and serves nobody for long.
+//! Invariant: one whose name ends in `.new` has not proved fit, and the next roll removes it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::container::LogOutput;
@@ -21,6 +21,7 @@ use futures_util::{Stream, StreamExt};
 
 use super::hold::{Hold, out_of_memory};
 use super::{Engine, EngineError, Labels};
+use crate::provider::labels::APP;
 
 /// The labels that say which release a container serves, and under which definition.
 pub const RELEASE: &str = "dev.norn.release";
@@ -28,6 +29,10 @@ const DEFINITION: &str = "dev.norn.definition";
 /// How many of them serve it together.
 const REPLICAS: &str = "dev.norn.replicas";
 const REPLICA: &str = "dev.norn.replica";
+/// The operation that made them.
+const ROLL: &str = "dev.norn.operation";
+/// The store that knows of them: that of another has apps of the same names.
+const STORE: &str = "dev.norn.store";
 /// The end of the name of one that has not proved fit.
 const NEW: &str = ".new";
 
@@ -37,6 +42,10 @@ pub struct Container {
     pub id: String,
     pub name: String,
     pub app: String,
+    /// The store that knows of it.
+    pub store: String,
+    /// The operation that made it and the others of its kind.
+    pub roll: String,
     pub release: String,
     pub definition: String,
     pub replica: u32,
@@ -56,6 +65,7 @@ pub struct Container {
 /// What tells the containers of one roll from those of others.
 #[derive(Debug, Clone, Copy)]
 pub struct Serves<'a> {
+    pub store: &'a str,
     pub release: &'a str,
     pub definition: &'a str,
     pub replicas: u32,
@@ -121,6 +131,7 @@ impl Engine {
         }
         let mut labels: HashMap<String, String> = hold.labels.clone().into_iter().collect();
         let own = [
+            (STORE, serves.store.to_owned()),
             (RELEASE, serves.release.to_owned()),
             (DEFINITION, serves.definition.to_owned()),
             (REPLICAS, serves.replicas.to_string()),
@@ -170,7 +181,7 @@ impl Engine {
         let seen = self.docker.inspect_container(container, None::<InspectContainerOptions>).await;
         let seen = seen.map_err(|error| self.failed("look at a container", &error))?;
         let state = seen.state.unwrap_or_default();
-        if state.running == Some(true) {
+        if state.running == Some(true) && state.restarting != Some(true) {
             return Ok(State::Runs);
         }
         if state.oom_killed == Some(true)
@@ -226,7 +237,9 @@ impl Container {
         let name = names.first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default();
         Self {
             id: found.id.unwrap_or_default(),
-            app: label("dev.norn.app"),
+            app: label(APP),
+            store: label(STORE),
+            roll: label(ROLL),
             release: label(RELEASE),
             definition: label(DEFINITION),
             replica: label(REPLICA).parse().unwrap_or_default(),
@@ -241,17 +254,104 @@ impl Container {
         }
     }
 
-    /// Whether it is one of these.
-    pub fn serves(&self, release: &str, definition: &str) -> bool {
-        self.release == release && self.definition == definition
+    /// Whether it runs, or the engine is about to start it again.
+    pub fn is_up(&self) -> bool {
+        self.runs || self.restarting
     }
 }
 
-/// Of the containers of one app those that serve now, or would if they did not keep ending.
-pub fn current(containers: &[Container]) -> Vec<&Container> {
-    let serves = |container: &&Container| container.fit && (container.runs || container.restarting);
-    let Some(newest) = containers.iter().rfind(serves) else { return Vec::new() };
-    let same =
-        |container: &&Container| container.fit && container.serves(&newest.release, &newest.definition);
-    containers.iter().filter(same).collect()
+/// The containers of one app by what became of the rolls that made them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sorted<'a> {
+    /// Those of the roll that serves, or did before it was stopped; by replica.
+    pub live: Vec<&'a Container>,
+    /// Whether none of them is missing or has not proved fit.
+    pub whole: bool,
+    /// All others: what never proved fit, and what an exchange did not come to remove.
+    pub left: Vec<&'a Container>,
+}
+
+/// Sorts the containers of one app. A whole roll that runs counts before all others, then what runs, then
+/// what is whole; of two the newer one.
+pub fn sort(containers: &[Container]) -> Sorted<'_> {
+    let mut rolls: BTreeMap<&str, Vec<&Container>> = BTreeMap::new();
+    for container in containers {
+        rolls.entry(&container.roll).or_default().push(container);
+    }
+    let whole = |roll: &[&Container]| {
+        let replicas: BTreeSet<u32> = roll.iter().filter(|one| one.fit).map(|one| one.replica).collect();
+        roll.len() == replicas.len() && replicas.len() == roll[0].replicas as usize
+    };
+    let worth = |roll: &[&Container]| {
+        let runs = roll.iter().any(|one| one.fit && one.is_up());
+        let created = roll.iter().map(|one| one.created).max();
+        (runs && whole(roll), runs, whole(roll), created)
+    };
+    let fit = rolls.iter().filter(|(_, roll)| roll.iter().any(|one| one.fit));
+    let Some((name, roll)) = fit.max_by_key(|(_, roll)| worth(roll)) else {
+        return Sorted { left: containers.iter().collect(), ..Sorted::default() };
+    };
+    let mut live = roll.clone();
+    live.sort_by_key(|container| container.replica);
+    let left = containers.iter().filter(|container| container.roll != **name).collect();
+    Sorted { whole: whole(roll), live, left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `roll replica/replicas state`, the oldest first; `new` has not proved fit.
+    fn read(lines: &[&str]) -> Vec<Container> {
+        let one = |(created, line): (usize, &&str)| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (replica, replicas) = words[1].split_once('/').expect("both are named");
+            Container {
+                id: line.to_string(),
+                name: String::new(),
+                app: "web".to_owned(),
+                store: String::new(),
+                roll: words[0].to_owned(),
+                release: String::new(),
+                definition: String::new(),
+                replica: replica.parse().expect("a number"),
+                replicas: replicas.parse().expect("a number"),
+                image: String::new(),
+                created: i64::try_from(created).expect("a few"),
+                fit: !words.contains(&"new"),
+                runs: words.contains(&"up"),
+                restarting: words.contains(&"restarting"),
+                status: String::new(),
+            }
+        };
+        lines.iter().enumerate().map(one).collect()
+    }
+
+    fn sorted(lines: &[&str]) -> (Vec<String>, bool) {
+        let containers = read(lines);
+        let Sorted { live, whole, left } = sort(&containers);
+        assert_eq!(live.len() + left.len(), containers.len());
+        (live.iter().map(|container| container.id.clone()).collect(), whole)
+    }
+
+    #[test]
+    fn what_serves_is_known_after_a_kill_at_any_moment() {
+        for (there, live, whole) in [
+            (&["a 0/1 up", "b 0/1 new"][..], &["a 0/1 up"][..], true),
+            // Between the stop and the proof, nothing serves but what can be started again.
+            (&["a 0/1 down", "b 0/1 new up"], &["a 0/1 down"], true),
+            (&["a 0/1 down", "b 0/1 up"], &["b 0/1 up"], true),
+            // Some of the new ones were called fit.
+            (&["a 0/2 up", "a 1/2 up", "b 0/2 up", "b 1/2 new up"], &["a 0/2 up", "a 1/2 up"], true),
+            (&["a 0/2 up", "a 1/2 up", "b 0/2 up", "b 1/2 up"], &["b 0/2 up", "b 1/2 up"], true),
+            // One was taken away by hand.
+            (&["a 1/2 up"], &["a 1/2 up"], false),
+            (&["a 0/1 restarting"], &["a 0/1 restarting"], true),
+            (&["a 0/1 new up"], &[], false),
+            (&[], &[], false),
+        ] {
+            let live: Vec<String> = live.iter().map(|line| line.to_string()).collect();
+            assert_eq!(sorted(there), (live, whole), "{there:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::Checks;
 use crate::spec::engine::Site;
-use crate::spec::model::{App, Front, Role, Runtime};
+use crate::spec::model::{App, Front, Healthcheck, Role, Runtime};
 use crate::spec::name::AppName;
 use crate::spec::pending;
 use crate::spec::problem::Problem;
@@ -13,6 +13,16 @@ impl Checks<'_> {
         let Some(address) = Site::of(self.project).elsewhere() else { return };
         if pending::runtime(app, self.project) != Runtime::Docker || self.unsure(name, "runtime") {
             return;
+        }
+        if let Some(live) = self.key(name, "healthcheck").filter(|_| asks_for_ever(app)) {
+            self.say(
+                Problem::error(
+                    "no-live-probe",
+                    format!("nobody asks app `{name}` whether it is alive: its engine {address} is on another host"),
+                )
+                .at(live, "has `live`")
+                .help("take `healthcheck.live` out: the engine starts a container again when it ends"),
+            );
         }
         let webserver = app.role == Role::Webserver && !self.unsure(name, "role");
         if let Some(front) = self.key(name, "front").filter(|_| webserver)
@@ -41,4 +51,9 @@ impl Checks<'_> {
             );
         }
     }
+}
+
+/// Whether a live app is to be asked whether it still is.
+fn asks_for_ever(app: &App) -> bool {
+    matches!(&app.healthcheck, Some(Healthcheck::Probe(health)) if health.live.is_some())
 }
