@@ -191,3 +191,105 @@ fn what_cannot_be_on_another_host_is_refused_with_a_mend() {
     far.destroy();
     far.comes_to(0, 0);
 }
+
+/// Three workers, which have no port to hold.
+fn workers(version: &str) -> String {
+    format!(
+        "  web:\n    role: worker\n    path: ./web\n    replicas: 3\n    healthcheck: {{command: 'true', interval: 1s}}\n    \
+         command: 'echo works {version}; exec sleep 600'\n    rollout: {{drain: 1s}}\n    env: {{VERSION: {version}}}\n"
+    )
+}
+
+#[test]
+fn replicas_go_live_together_and_one_that_is_taken_away_is_made_good() {
+    let Some(far) = Far::new() else { return };
+    far.apps(&workers("v1"));
+    far.ok("apply --yes");
+    assert_eq!(far.containers().len(), 3);
+    far.plan_is_empty();
+    far.engine.ok(&format!("rm --force {}", far.containers()[1]));
+    has(&far.ok("status").out, &["2/3"]);
+    has(&far.fails("plan --detailed-exitcode", 2).out, &["this plan repairs it"]);
+    far.ok("apply --yes");
+    far.comes_to(3, 1);
+    far.plan_is_empty();
+
+    // Killed at any moment of an exchange, the next apply ends where this one was to.
+    for wait in [200, 600, 1000, 1400, 1800] {
+        far.apps(&workers(&format!("v{wait}")));
+        let mut norn = far.spawn("apply --yes");
+        std::thread::sleep(Duration::from_millis(wait));
+        norn.kill().expect("it is ours");
+        norn.wait().expect("it is ours");
+        far.ok("apply --yes");
+        far.plan_is_empty();
+        assert_eq!(far.containers().len(), 3, "after {wait} ms");
+        assert_eq!(far.of_engine("ps", "{{.Names}}").len(), 3, "all of them run");
+        let logs = far.ok("logs web").out;
+        assert_eq!(logs.matches(&format!("works v{wait}")).count(), 3, "{logs}");
+    }
+    far.destroy();
+    far.comes_to(0, 0);
+}
+
+#[test]
+fn what_another_state_has_there_is_not_touched() {
+    let (Some(far), Some(mut other)) = (Far::new(), Far::new()) else { return };
+    far.web("env: {VERSION: v1}");
+    far.ok("apply --yes");
+    let before = far.containers();
+    // The same project from another checkout, whose state knows nothing of it.
+    other.shop.project.clone_from(&far.project);
+    other.shop.port = far.port;
+    other.web("env: {VERSION: theirs}");
+    has(&other.ok("plan").out, &["BLOCKED", "of another state"]);
+    other.fails("apply --yes", 1);
+    assert_eq!(far.containers(), before);
+    far.serves("v1 grey one");
+    far.destroy();
+}
+
+#[test]
+fn an_engine_that_is_lost_is_given_up() {
+    let Some(mut far) = Far::new() else { return };
+    far.web("env: {VERSION: v1}");
+    far.ok("apply --yes");
+    let address = far.address.clone();
+    let here = far.engine.host().to_owned();
+    far.shop.sandbox.env.insert("DOCKER_HOST".into(), here);
+    let destroy = format!("destroy --yes --confirm {}", far.project);
+    far.fails(&destroy, 1);
+    far.ok(&format!("{destroy} --lost {address}"));
+    has(&far.ok("state show").out, &["0 resources"]);
+    // What was there is there still: norn was told that nobody can see it.
+    let left = far.containers();
+    assert_eq!(left.len(), 1);
+    far.engine.ok(&format!("rm --force {}", left[0]));
+}
+
+#[test]
+fn an_engine_that_is_away_for_a_moment_ends_no_exchange() {
+    let Some(engine) = Engine::apart(WHAT) else { return };
+    let address = engine.elsewhere();
+    let mut shop = Shop::on(&engine);
+    shop.sandbox.env.insert("DOCKER_HOST".into(), address.clone());
+    let far = Far { shop, address };
+    far.apps(&workers("v1"));
+    far.ok("apply --yes");
+    far.apps(&workers("v2").replace(
+        "command: 'true'",
+        "command: 'test -e /tmp/ready || { sleep 8; touch /tmp/ready; false; }'",
+    ));
+    let mut norn = far.spawn("apply --yes");
+    until("the new containers run", || far.of_engine("ps", "{{.Names}}").len() == 6);
+    engine.kill();
+    engine.revive();
+    let ended = norn.wait().expect("it is ours");
+    if !ended.success() {
+        // What the engine took down with it was told, and the next apply goes on.
+        far.ok("apply --yes");
+    }
+    far.plan_is_empty();
+    assert_eq!(far.of_engine("ps", "{{.Names}}").len(), 3);
+    far.destroy();
+}
