@@ -224,7 +224,11 @@ pub fn refuse_blocked(plan: &Plan, mend: &str) -> Result<(), Failure> {
 /// The addresses of which two plans do not want the same.
 fn moved<'a>(shown: &'a [Operation], now: &'a [Operation]) -> Vec<String> {
     let same = |a: &Operation, b: &Operation| {
-        a.action == b.action && a.before == b.before && a.work == b.work && a.steps == b.steps
+        a.action == b.action
+            && a.before == b.before
+            && a.work == b.work
+            && a.steps == b.steps
+            && a.blocked == b.blocked
     };
     let by_address = |operations: &'a [Operation]| -> BTreeMap<&'a Address, &'a Operation> {
         operations.iter().map(|operation| (&operation.address, operation)).collect()
@@ -249,5 +253,40 @@ pub fn warn_of_short_secrets(desired: &Desired, printer: Printer) {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Runtime;
+    use crate::plan::{Action, Blocked, Risk, TeardownWork, Work};
+    use crate::state::Digests;
+
+    #[test]
+    fn a_plan_that_is_blocked_by_now_is_not_what_was_shown() {
+        let teardown = |blocked| Operation {
+            address: Address::forge(&"web".parse().expect("a name")),
+            action: Action::Teardown,
+            reasons: Vec::new(),
+            diff: Vec::new(),
+            steps: Vec::new(),
+            waits: Vec::new(),
+            risk: Risk::Destroys,
+            blocked,
+            before: Digests::default(),
+            work: Work::Teardown(TeardownWork {
+                release: None,
+                runtime: Runtime::Kubernetes,
+                namespace: Some("default".to_owned()),
+                spares: Vec::new(),
+                route: None,
+                keeps: Vec::new(),
+            }),
+        };
+        let shown = [teardown(None)];
+        assert_eq!(moved(&shown, &[teardown(None)]), Vec::<String>::new());
+        let elsewhere = Blocked::ElsewhereRunning { host: "another cluster".to_owned() };
+        assert_eq!(moved(&shown, &[teardown(Some(elsewhere))]), ["forge/web"]);
     }
 }
