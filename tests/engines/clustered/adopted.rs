@@ -25,6 +25,7 @@ spec:
           env: [{{name: VERSION, value: old}}, {{name: LEFT, value: over}}]
           ports: [{{name: web, containerPort: 8080}}]
           readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
+          lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}
 {more}---
 apiVersion: v1
 kind: Service
