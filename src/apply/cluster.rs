@@ -8,7 +8,6 @@ use std::fs::File;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::command;
@@ -26,7 +25,7 @@ use crate::provider::kubernetes::kinds::{Address, Kind, Object};
 use crate::provider::kubernetes::logs::Line;
 use crate::provider::kubernetes::objects::{App, Extra, pull_secret, selector};
 use crate::provider::kubernetes::rollout::WaitError;
-use crate::provider::kubernetes::seen::pulls_with;
+use crate::provider::kubernetes::seen::{match_labels, pulls_with};
 use crate::provider::kubernetes::{Cluster, ClusterError};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
@@ -82,9 +81,7 @@ impl<'a> Pods<'a> {
             image.ok_or_else(|| StepError::new("the release is in no registry").help("redeploy it"))?;
         let deployment = cluster.look(&deployment(live.app)).await?;
         // One that others made has its own, which cannot be changed.
-        let matches =
-            |found: &Value| serde_json::from_value(found["spec"]["selector"]["matchLabels"].clone());
-        let selector = deployment.as_ref().and_then(|found| matches(found).ok());
+        let selector = deployment.as_ref().and_then(match_labels);
         let logins = world.logins.docker_config(image).await?;
         // Who has no login goes on with what somebody gave the cluster who had one.
         let pull = pull_secret(live.app);
@@ -132,7 +129,7 @@ impl<'a> Pods<'a> {
         let app = self.app();
         let Some(service) = app.service() else { return Ok(Done::said("nothing is needed")) };
         if self.live.adopt && self.cluster.look(&service.address).await?.is_some() {
-            self.put_how(&service, How { dry_run: true, ..self.how() }).await?;
+            self.try_out(&service).await?;
             return Ok(Done::said(format!("{} is taken over with the pods", service.address)));
         }
         self.put_all([service]).await
@@ -145,7 +142,7 @@ impl<'a> Pods<'a> {
         let app = self.app();
         if let Some(ingress) = app.ingress() {
             // What the cluster refuses is known before anything is changed.
-            self.put_how(&ingress, How { dry_run: true, ..self.how() }).await?;
+            self.try_out(&ingress).await?;
         }
         self.put(&app.deployment()).await?;
         if restart {
@@ -202,30 +199,38 @@ impl<'a> Pods<'a> {
         How { adopt: self.live.adopt, force: self.live.force, ..How::default() }
     }
 
-    async fn put(&self, object: &Object) -> Result<Change, StepError> {
-        self.put_how(object, self.how()).await
-    }
-
     /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
-    async fn put_how(&self, object: &Object, how: How) -> Result<Change, StepError> {
-        let scope = &self.step.run.world.scope;
-        let holds_data = object.address.kind == Kind::PersistentVolumeClaim;
+    async fn put(&self, object: &Object) -> Result<Change, StepError> {
+        let (scope, how) = (&self.step.run.world.scope, self.how());
         match self.cluster.apply(scope, object, how).await {
-            Err(ClusterError::Immutable { .. }) if how.dry_run && !holds_data => Ok(Change::Changed),
-            Err(ClusterError::Immutable { field, .. }) if !holds_data => {
+            Err(ClusterError::Immutable { field, .. }) if !object.address.kind.holds_data() => {
                 self.step.output(&format!("{} is replaced: its {field} cannot be changed", object.address));
                 self.cluster.delete(scope, &object.address, GONE).await?;
                 Ok(self.cluster.apply(scope, object, how).await?.change)
             }
-            Err(error @ ClusterError::Immutable { .. }) => Err(StepError::from(error).help(
-                "it holds data, so norn does not replace it: put the field back, or name another volume",
-            )),
-            Err(error @ (ClusterError::Foreign { .. } | ClusterError::Conflict { .. })) => {
-                let adopt = format!("to take it over: `norn apply --adopt forge/{}`", self.live.app);
-                Err(StepError::from(error).help(adopt))
-            }
-            other => Ok(other?.change),
+            other => Ok(other.map_err(|error| self.refused(error))?.change),
         }
+    }
+
+    /// Has the server say whether it would take an object.
+    async fn try_out(&self, object: &Object) -> Result<(), StepError> {
+        let tried = self.cluster.try_out(&self.step.run.world.scope, object, self.how()).await;
+        tried.map_err(|error| self.refused(error))
+    }
+
+    /// Why an object was not taken, and the mend where there is one.
+    fn refused(&self, error: ClusterError) -> StepError {
+        let help = match &error {
+            ClusterError::Immutable { .. } => {
+                "it holds data, so norn does not replace it: put the field back, or name another volume"
+                    .to_owned()
+            }
+            ClusterError::Foreign { .. } | ClusterError::Conflict { .. } => {
+                format!("to take it over: `norn apply --adopt forge/{}`", self.live.app)
+            }
+            _ => return error.into(),
+        };
+        StepError::from(error).help(help)
     }
 
     /// Has what served before serve again, and tells why the new version did not.

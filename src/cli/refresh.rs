@@ -13,10 +13,10 @@ use crate::desired::{Definition, Desired, Rollout, Source};
 use crate::plan::{Blocked, DeployWork, FieldDrift, Operation, Plan, Roll, Running, Work};
 use crate::provider::docker::registry;
 use crate::provider::kubernetes::apply::{How, Live};
-use crate::provider::kubernetes::drift::drift;
+use crate::provider::kubernetes::drift::{drift, is_within};
 use crate::provider::kubernetes::objects::{APP, App, Extra, pull_secret};
-use crate::provider::kubernetes::seen::pulls_with;
-use crate::provider::kubernetes::{Cluster, ClusterError, kinds};
+use crate::provider::kubernetes::seen::{match_labels, pulls_with};
+use crate::provider::kubernetes::{Cluster, kinds};
 use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
@@ -76,10 +76,7 @@ pub async fn try_out(
         let Some(coming) = Coming::of(operation, scope, desired) else { continue };
         let found = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
         let deployment = cluster.look(&found).await?.unwrap_or_default();
-        let extra = Extra {
-            selector: serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok(),
-            ..Extra::default()
-        };
+        let extra = Extra { selector: match_labels(&deployment), ..Extra::default() };
         let app = App {
             scope,
             name: app,
@@ -90,19 +87,12 @@ pub async fn try_out(
             rollout: coming.rollout,
             extra: &extra,
         };
-        let how = How { dry_run: true, adopt: coming.adopt, force: coming.force };
+        let how = How { adopt: coming.adopt, force: coming.force, ..How::default() };
         let objects = app.objects();
-        let tried = objects.iter().map(async |object| {
-            let holds_data = object.address.kind == kinds::Kind::PersistentVolumeClaim;
-            match cluster.apply(scope, object, how).await {
-                // Apply makes it anew.
-                Err(ClusterError::Immutable { .. }) if !holds_data => None,
-                Err(error) => Some(error.to_string()),
-                Ok(_) => None,
-            }
-        });
-        let refused = futures_util::future::join_all(tried).await;
-        let objects: Vec<String> = refused.into_iter().flatten().collect();
+        let tried = objects.iter().map(|object| cluster.try_out(scope, object, how));
+        let tried = futures_util::future::join_all(tried).await;
+        let objects: Vec<String> =
+            tried.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
         if !objects.is_empty() {
             operation.blocked = Some(Blocked::Refused { objects });
         }
@@ -170,7 +160,7 @@ impl Put<'_> {
         let pull = pull_secret(app);
         let extra = Extra {
             pull_secrets: if pulls_with(deployment, &pull) { vec![pull] } else { Vec::new() },
-            selector: serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok(),
+            selector: match_labels(deployment),
             commit: Some(release.commit.clone()),
             operation: deployment["metadata"]["labels"]["dev.norn.operation"].as_str().map(str::to_owned),
             release: Some(release.tag.clone()),
@@ -219,7 +209,5 @@ impl Put<'_> {
 
 /// Whether a field is of how a release takes over, which no record holds.
 fn of_a_rollout(field: &str) -> bool {
-    ["progressDeadlineSeconds", "terminationGracePeriodSeconds", "lifecycle"]
-        .iter()
-        .any(|part| field.split('.').any(|name| name == *part))
+    is_within(field, &["progressDeadlineSeconds", "terminationGracePeriodSeconds", "lifecycle"])
 }
