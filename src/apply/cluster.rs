@@ -8,7 +8,6 @@ use std::fs::File;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::command;
@@ -28,7 +27,7 @@ use crate::provider::kubernetes::logs::Line;
 use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
 use crate::provider::kubernetes::ownership::is_norns;
 use crate::provider::kubernetes::rollout::WaitError;
-use crate::provider::kubernetes::seen::pulls_with;
+use crate::provider::kubernetes::seen::{match_labels, pulls_with};
 use crate::provider::kubernetes::{Cluster, ClusterError};
 use crate::provider::labels;
 use crate::secret::Secret;
@@ -85,9 +84,7 @@ impl<'a> Pods<'a> {
             image.ok_or_else(|| StepError::new("the release is in no registry").help("redeploy it"))?;
         let deployment = cluster.look(&deployment(live.app)).await?;
         // One that others made has its own, which cannot be changed.
-        let matches =
-            |found: &Value| serde_json::from_value(found["spec"]["selector"]["matchLabels"].clone());
-        let selector = deployment.as_ref().and_then(|found| matches(found).ok());
+        let selector = deployment.as_ref().and_then(match_labels);
         let logins = world.logins.docker_config(image).await?;
         // Who has no login goes on with what somebody gave the cluster who had one.
         let pull = pull_secret(live.app);
@@ -136,7 +133,7 @@ impl<'a> Pods<'a> {
         let Some(service) = app.service() else { return Ok(Done::said("nothing is needed")) };
         let found = if self.live.adopt { self.cluster.look(&service.address).await? } else { None };
         if let Some(found) = found {
-            self.put_how(&service, How { dry_run: true, ..self.how() }).await?;
+            self.try_out(&service).await?;
             if let Some(deployment) = self.cluster.look(&deployment(self.live.app)).await? {
                 self.cluster.lead_by_number(&service.address, &found, &deployment).await?;
             }
@@ -152,7 +149,7 @@ impl<'a> Pods<'a> {
         let app = self.app();
         if let Some(ingress) = app.ingress() {
             // What the cluster refuses is known before anything is changed.
-            self.put_how(&ingress, How { dry_run: true, ..self.how() }).await?;
+            self.try_out(&ingress).await?;
         }
         self.put(&app.deployment()).await?;
         if restart {
@@ -202,36 +199,45 @@ impl<'a> Pods<'a> {
         How { adopt: self.live.adopt, force: self.live.force, ..How::default() }
     }
 
-    async fn put(&self, object: &Object) -> Result<Change, StepError> {
-        self.put_how(object, self.how()).await
-    }
-
     /// Puts an object. One of which a field cannot be changed is replaced, unless it holds data.
-    async fn put_how(&self, object: &Object, how: How) -> Result<Change, StepError> {
-        let scope = &self.step.run.world.scope;
-        let holds_data = object.address.kind == Kind::PersistentVolumeClaim;
+    async fn put(&self, object: &Object) -> Result<Change, StepError> {
+        let (scope, how) = (&self.step.run.world.scope, self.how());
         match self.cluster.apply(scope, object, how).await {
-            Err(ClusterError::Immutable { .. }) if how.dry_run && !holds_data => Ok(Change::Changed),
-            Err(ClusterError::Immutable { field, .. }) if !holds_data => {
+            Err(ClusterError::Immutable { field, .. }) if !object.address.kind.holds_data() => {
                 self.step.output(&format!("{} is replaced: its {field} cannot be changed", object.address));
                 self.cluster.delete(scope, &object.address, GONE).await?;
                 Ok(self.cluster.apply(scope, object, how).await?.change)
             }
-            Err(error @ ClusterError::Immutable { .. }) => Err(StepError::from(error).help(
-                "it holds data, so norn does not replace it: put the field back, or name another volume",
-            )),
-            Err(error @ (ClusterError::Foreign { .. } | ClusterError::Conflict { .. })) => {
-                let adopt = format!("to take it over: `norn apply --adopt forge/{}`", self.live.app);
-                Err(StepError::from(error).help(adopt))
-            }
+            Ok(applied) => Ok(applied.change),
             // What was asked for may come to pass.
             Err(error @ ClusterError::Unreachable { .. })
-                if !how.dry_run && [Kind::Deployment, Kind::Job].contains(&object.address.kind) =>
+                if [Kind::Deployment, Kind::Job].contains(&object.address.kind) =>
             {
-                Err(StepError::from(error).open())
+                Err(self.refused(error).open())
             }
-            other => Ok(other?.change),
+            Err(error) => Err(self.refused(error)),
         }
+    }
+
+    /// Has the server say whether it would take an object.
+    async fn try_out(&self, object: &Object) -> Result<(), StepError> {
+        let tried = self.cluster.try_out(&self.step.run.world.scope, object, self.how()).await;
+        tried.map_err(|error| self.refused(error))
+    }
+
+    /// Why an object was not taken, and the mend where there is one.
+    fn refused(&self, error: ClusterError) -> StepError {
+        let help = match &error {
+            ClusterError::Immutable { .. } => {
+                "it holds data, so norn does not replace it: put the field back, or name another volume"
+                    .to_owned()
+            }
+            ClusterError::Foreign { .. } | ClusterError::Conflict { .. } => {
+                format!("to take it over: `norn apply --adopt forge/{}`", self.live.app)
+            }
+            _ => return error.into(),
+        };
+        StepError::from(error).help(help)
     }
 
     /// Has what served before serve again, and tells why the new version did not.

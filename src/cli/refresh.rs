@@ -14,10 +14,10 @@ use crate::desired::{Definition, Desired, Rollout, Source};
 use crate::plan::{Blocked, DeployWork, FieldDrift, Operation, Plan, Roll, Running, Work};
 use crate::provider::docker::registry;
 use crate::provider::kubernetes::apply::{How, Live};
-use crate::provider::kubernetes::drift::drift;
+use crate::provider::kubernetes::drift::{drift, is_within};
 use crate::provider::kubernetes::objects::{App, Extra, pull_secret};
 use crate::provider::kubernetes::ownership::is_norns;
-use crate::provider::kubernetes::seen::pulls_with;
+use crate::provider::kubernetes::seen::{match_labels, pulls_with};
 use crate::provider::kubernetes::{ClusterError, kinds};
 use crate::provider::labels::APP;
 use crate::secret::Secret;
@@ -82,10 +82,7 @@ pub async fn try_out(
         let Some(coming) = Coming::of(operation, scope, desired) else { continue };
         let found = kinds::Address { kind: kinds::Kind::Deployment, name: app.to_string() };
         let deployment = cluster.look(&found).await?.unwrap_or_default();
-        let extra = Extra {
-            selector: serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok(),
-            ..Extra::default()
-        };
+        let extra = Extra { selector: match_labels(&deployment), ..Extra::default() };
         let app = App {
             scope,
             name: app,
@@ -96,16 +93,9 @@ pub async fn try_out(
             rollout: coming.rollout,
             extra: &extra,
         };
-        let how = How { dry_run: true, adopt: coming.adopt, force: coming.force };
+        let how = How { adopt: coming.adopt, force: coming.force, ..How::default() };
         let objects = app.objects();
-        let tried = objects.iter().map(async |object| {
-            let holds_data = object.address.kind == kinds::Kind::PersistentVolumeClaim;
-            match cluster.apply(scope, object, how).await {
-                // Apply makes it anew.
-                Err(ClusterError::Immutable { .. }) if !holds_data => Ok(()),
-                other => other.map(drop),
-            }
-        });
+        let tried = objects.iter().map(|object| cluster.try_out(scope, object, how));
         let mut objects = Vec::new();
         for tried in futures_util::future::join_all(tried).await {
             match tried {
@@ -183,7 +173,7 @@ impl Put<'_> {
         let pull = pull_secret(app);
         let extra = Extra {
             pull_secrets: if pulls_with(deployment, &pull) { vec![pull] } else { Vec::new() },
-            selector: serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok(),
+            selector: match_labels(deployment),
             commit: Some(release.commit.clone()),
             operation: deployment["metadata"]["labels"]["dev.norn.operation"].as_str().map(str::to_owned),
             release: Some(release.tag.clone()),
@@ -240,7 +230,5 @@ impl Put<'_> {
 
 /// Whether a field is of how a release takes over, which no record holds.
 fn of_a_rollout(field: &str) -> bool {
-    ["progressDeadlineSeconds", "terminationGracePeriodSeconds", "lifecycle"]
-        .iter()
-        .any(|part| field.split('.').any(|name| name == *part))
+    is_within(field, &["progressDeadlineSeconds", "terminationGracePeriodSeconds", "lifecycle"])
 }

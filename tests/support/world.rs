@@ -69,6 +69,9 @@ if [ -n "$2" ]; then
     ip link set lo up
     # An engine that has to switch this on forbids what it has not asked for: pods to reach pods.
     echo 1 >/proc/sys/net/ipv4/ip_forward
+    # A request that a packet filter refused is remembered as one on its way. The next from the same
+    # port within that time, two minutes otherwise, goes where it went: past the rules made meanwhile.
+    echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_syn_sent || true
     ip link add node type bridge
     ip address add ADDRESS/32 dev node
     ip link set node up

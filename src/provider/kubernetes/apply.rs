@@ -159,6 +159,18 @@ impl Cluster {
         Ok(Applied { change, body: after })
     }
 
+    /// Has the server say whether it would take an object, by all its rules. One that would have to be made
+    /// anew counts as taken, unless it holds data.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub async fn try_out(&self, scope: &Scope, object: &Object, how: How) -> Result<(), ClusterError> {
+        match self.apply(scope, object, How { dry_run: true, ..how }).await {
+            Err(ClusterError::Immutable { .. }) if !object.address.kind.holds_data() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// Removes an object and what belongs to it, and waits until they are gone; one that is not there is
     /// as wanted.
     ///

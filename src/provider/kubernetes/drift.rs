@@ -62,7 +62,12 @@ fn compare(path: &str, wanted: &Value, found: Option<&Value>, differences: &mut 
 
 /// Whether a field is an amount, which the server writes in units of its own choice.
 fn is_amount(path: &str) -> bool {
-    ["limits", "requests"].iter().any(|part| path.split('.').any(|name| name == *part))
+    is_within(path, &["limits", "requests"])
+}
+
+/// Whether a path leads to one of these names, or through it.
+pub fn is_within(path: &str, names: &[&str]) -> bool {
+    path.split('.').any(|part| names.contains(&part))
 }
 
 /// Whether two amounts are one, as `500000000` and `500M`.

@@ -47,6 +47,11 @@ impl Kind {
         }
     }
 
+    /// Whether an object of it may hold what nothing brings back: it is not made anew.
+    pub fn holds_data(self) -> bool {
+        self == Kind::PersistentVolumeClaim
+    }
+
     /// Empty for the core.
     pub fn group(self) -> &'static str {
         match self {

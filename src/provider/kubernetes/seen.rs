@@ -138,6 +138,11 @@ fn deployed(deployment: &Value) -> Serving {
     }
 }
 
+/// The labels by which a Deployment finds its pods.
+pub fn match_labels(deployment: &Value) -> Option<BTreeMap<String, String>> {
+    serde_json::from_value(deployment["spec"]["selector"]["matchLabels"].clone()).ok()
+}
+
 /// Whether the pods of a Deployment are pulled with what a Secret holds.
 pub fn pulls_with(deployment: &Value, secret: &str) -> bool {
     let named = deployment["spec"]["template"]["spec"]["imagePullSecrets"].as_array().into_iter().flatten();

@@ -75,15 +75,21 @@ fn a_program_of_the_kubeconfig_gives_the_login_or_is_told_as_the_one_that_failed
     shop.destroy();
 }
 
-#[test]
-fn a_login_that_ends_keeps_out_and_another_goes_on() {
-    let Some(cluster) = Cluster::shared(WHAT) else { return };
+/// A first version, put live by somebody with a token; who, and the port where it answers.
+fn of_a_member(cluster: &Cluster) -> (Shop<'_>, String, u16) {
     let mut shop = Shop::new(cluster);
     let (token, who) = shop.member();
     shop.as_user(&format!("{{token: {token}}}"));
     shop.ready_made("env: {VERSION: first}");
     shop.ok("apply --yes");
     let port = shop.node_port();
+    (shop, who, port)
+}
+
+#[test]
+fn a_login_that_ends_keeps_out_and_another_goes_on() {
+    let Some(cluster) = Cluster::shared(WHAT) else { return };
+    let (mut shop, who, port) = of_a_member(cluster);
     shop.space.ok(&format!("delete serviceaccount {who}"));
     until("its token counts no more", || shop.run("plan").code != 0);
     shop.ready_made("env: {VERSION: second}");
@@ -101,12 +107,7 @@ fn a_login_that_ends_keeps_out_and_another_goes_on() {
 #[test]
 fn a_login_that_ends_in_the_middle_leaves_what_the_next_run_goes_on_from() {
     let Some(cluster) = Cluster::shared(WHAT) else { return };
-    let mut shop = Shop::new(cluster);
-    let (token, who) = shop.member();
-    shop.as_user(&format!("{{token: {token}}}"));
-    shop.ready_made("env: {VERSION: first}");
-    shop.ok("apply --yes");
-    let port = shop.node_port();
+    let (mut shop, who, port) = of_a_member(cluster);
     shop.answers(port, "first");
 
     // What the apiserver knows of a token it believes for ten seconds more.
