@@ -353,7 +353,7 @@ impl<'a> Deploying<'a> {
         if self.work.definition.engine.is_some() {
             let release = self.named()?;
             let live = self.live_roll(&release);
-            let mut done = Remote::new(&live, &step).await?.put().await?;
+            let mut done = Remote::new(&live, &step).await?.put(true).await?;
             let _ = releases::forget_attempt(&self.folder);
             done.changes.extend(self.live());
             return Ok(done);

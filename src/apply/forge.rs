@@ -74,6 +74,10 @@ pub async fn forge(
     let ways = route::Ways { app, wanted: work.route.as_ref(), former: former.as_ref(), namespace: None };
     ways.make(&journal).await?;
     ways.remove(&journal).await?;
+    if work.roll.is_none() && work.live.as_ref().is_some_and(|live| live.engine.is_some()) {
+        // What cannot be ended is in the next plan.
+        let _ = remote::tidy(app, run).await;
+    }
     let mut end = vec![Change::ForgeEnded {
         app: app.clone(),
         status: ForgeStatus::Forged,
@@ -133,7 +137,7 @@ async fn put_stored(step: InStep, app: &AppName, work: &ForgeWork, part: Part) -
             Part::Deployment => pods.deployment(*restart).await?,
         }
     } else if definition.engine.is_some() {
-        Remote::new(&live, &step).await?.put().await?
+        Remote::new(&live, &step).await?.put(*restart).await?
     } else {
         live.put(&step).await?
     };

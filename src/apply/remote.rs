@@ -84,13 +84,21 @@ impl<'a> Remote<'a> {
         Ok(Self { live, step, engine, host, http })
     }
 
-    /// Exchanges what serves, and waits until the new containers are healthy.
-    pub async fn put(&self) -> Result<Done, StepError> {
+    /// Exchanges what serves, and waits until the new containers are healthy. What serves as it is to is
+    /// exchanged only where that is asked for: `anew`.
+    pub async fn put(&self, anew: bool) -> Result<Done, StepError> {
         let live = self.live;
         let found = of_app(&self.engine, &self.step.run, live.app).await?;
-        let Sorted { live: old, left, .. } = sort(&found);
+        let Sorted { live: old, left, whole } = sort(&found);
         for container in left {
-            self.end(container).await?;
+            end(&self.engine, &self.step.run, container).await?;
+        }
+        let digest = live.forge.definition_digest();
+        let as_wanted = |container: &&Container| {
+            container.runs && container.release == live.release.tag && container.definition == digest
+        };
+        if whole && !anew && old.iter().all(as_wanted) {
+            return Ok(Done::said(runs(live.definition)));
         }
         // What cannot be made interrupts nothing.
         let new = self.make().await?;
@@ -120,20 +128,11 @@ impl<'a> Remote<'a> {
         }
         self.talk("exchanged")?;
         for container in old {
-            if let Err(error) = self.end(container).await {
+            if let Err(error) = end(&self.engine, &self.step.run, container).await {
                 self.step.output(&format!("{} is left to the next apply: {}", container.name, error.message));
             }
         }
         Ok(Done::said(runs(live.definition)))
-    }
-
-    /// Ends and removes a container.
-    async fn end(&self, container: &Container) -> Result<(), StepError> {
-        self.step.run.alive()?;
-        if container.is_up() {
-            self.engine.stop(&container.id, GRACE).await?;
-        }
-        Ok(self.engine.remove(&container.id).await?)
     }
 
     async fn stop(&self, container: &Container) -> Result<(), Unfit> {
@@ -398,10 +397,18 @@ async fn of_app(engine: &Engine, run: &Run, app: &AppName) -> Result<Vec<Contain
 pub async fn tidy(app: &AppName, run: &Run) -> Result<(), StepError> {
     let engine = run.world.engine().await?;
     for container in sort(&of_app(&engine, run, app).await?).left {
-        run.alive()?;
-        engine.remove(&container.id).await?;
+        end(&engine, run, container).await?;
     }
     Ok(())
+}
+
+/// Ends and removes a container.
+async fn end(engine: &Engine, run: &Run, container: &Container) -> Result<(), StepError> {
+    run.alive()?;
+    if container.is_up() {
+        engine.stop(&container.id, GRACE).await?;
+    }
+    Ok(engine.remove(&container.id).await?)
 }
 
 /// Removes all containers of an app.
@@ -409,11 +416,7 @@ pub async fn remove(run: &Run, app: &AppName) -> Result<Done, StepError> {
     let engine = run.world.engine().await?;
     let containers = of_app(&engine, run, app).await?;
     for container in &containers {
-        run.alive()?;
-        if container.is_up() {
-            engine.stop(&container.id, GRACE).await?;
-        }
-        engine.remove(&container.id).await?;
+        end(&engine, run, container).await?;
     }
     Ok(Done::said(match containers.len() {
         0 => "nothing was there".to_owned(),

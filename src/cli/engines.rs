@@ -106,7 +106,7 @@ fn by_app(containers: Vec<Container>) -> BTreeMap<String, Vec<Container>> {
 
 /// What a plan needs of an app's containers.
 fn running(containers: &[Container]) -> Running {
-    let Sorted { live, whole, .. } = sort(containers);
+    let Sorted { live, whole, left } = sort(containers);
     let up = live.iter().filter(|container| container.is_up()).count();
     let Some(one) = live.first().filter(|_| up > 0) else { return Running::Nothing };
     let healthy = live.iter().filter(|container| container.runs).count();
@@ -116,7 +116,7 @@ fn running(containers: &[Container]) -> Running {
         definition: Some(one.definition.clone()).filter(|_| whole && up == live.len()),
         wanted: one.replicas,
         healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
-        reached: true,
+        reached: !left.iter().any(|container| container.is_up()),
         image: Some(one.image.clone()),
     }
 }

@@ -35,7 +35,7 @@ pub enum Found {
         recorded: String,
     },
     OtherDefinition,
-    /// What leads to it is missing, or more leads to it than norn put.
+    /// What leads to it is missing, or more leads to it or serves beside it than norn put.
     Unreached,
     Unhealthy {
         healthy: u32,

@@ -43,7 +43,8 @@ pub enum Running {
         definition: Option<String>,
         wanted: u32,
         healthy: u32,
-        /// Whether it is reached as its definition says, where a cluster tells.
+        /// Whether it is reached as its definition says, and nothing serves beside it that an exchange left;
+        /// where a cluster or an engine of another host tells.
         reached: bool,
         /// By its digest, where a cluster pulled it.
         image: Option<String>,

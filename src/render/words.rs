@@ -97,7 +97,7 @@ pub fn found(found: &Found) -> String {
         Found::OtherRelease { serves: Some(tag), recorded } => format!("{tag} serves instead of {recorded}"),
         Found::OtherRelease { serves: None, .. } => "no whole release of it serves".into(),
         Found::OtherDefinition => "it runs under another definition".into(),
-        Found::Unreached => "its Service or Ingress is not as norn left it".into(),
+        Found::Unreached => "its Service, Ingress or containers are not as norn left them".into(),
         Found::Unhealthy { healthy, wanted } => format!("{healthy} of {wanted} replicas are healthy"),
         Found::Elsewhere { host } => format!("it runs on {host}, which cannot be seen from here"),
         Found::ReleaseMissing { tag } => format!("the folder of release {tag} is gone"),

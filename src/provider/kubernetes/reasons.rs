@@ -158,9 +158,9 @@ fn stopped(pod: &str, container: &ContainerStatus) -> Option<Reason> {
     let waiting = state.waiting.as_ref();
     let ended = state.terminated.as_ref();
     let before = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    // That it waits to be started anew says less than how it ended.
+    // That it waits to be started anew, or was and is not ready yet, says less than how it ended.
     let backing_off = waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"));
-    if let Some(end) = ended.or(before.filter(|_| backing_off)) {
+    if let Some(end) = ended.or(before.filter(|_| backing_off || state.running.is_some())) {
         let reason = match (&end.reason, backing_off) {
             (Some(reason), true) => format!("{reason}, CrashLoopBackOff"),
             (reason, _) => reason.clone().unwrap_or_default(),

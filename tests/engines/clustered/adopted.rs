@@ -2,7 +2,6 @@
 
 use super::{Shop, WHAT, has, under_load};
 use crate::cluster::Cluster;
-use crate::get;
 use crate::sandbox::until;
 
 /// A webserver that somebody else put there: `more` is of its pods.
@@ -30,7 +29,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {{name: web}}
-spec: {{selector: {{tier: front}}, ports: [{{port: 80, targetPort: web}}]}}
+spec: {{type: NodePort, selector: {{tier: front}}, ports: [{{port: 80, targetPort: web}}]}}
 "
     ));
 }
@@ -40,16 +39,17 @@ fn what_serves_is_taken_over_without_a_lost_request() {
     let Some(cluster) = Cluster::shared(WHAT) else { return };
     let shop = Shop::new(cluster);
     theirs(&shop, "");
-    let host = shop.space.ok("get service web --output jsonpath={.spec.clusterIP}");
-    until("it answers", || get(&host, 80).as_deref() == Ok("theirs"));
+    let port = shop.space.ok("get service web --output jsonpath={.spec.ports[0].nodePort}");
+    let port = port.parse().expect("it has a port");
+    shop.answers(port, "theirs");
     shop.web("env: {VERSION: ours}\nreplicas: 2");
     let ran = shop.run("apply --yes");
     assert_eq!(ran.code, 3, "{}", ran.err);
     has(&ran.err, &["service/web in the namespace", "nobody says that it is theirs"]);
-    under_load(&host, 80, || {
+    under_load(cluster.node_address(), port, || {
         shop.ok("apply --yes --adopt forge/web");
     });
-    until("it is norn's", || get(&host, 80).as_deref() == Ok("ours one"));
+    shop.answers(port, "ours one");
     // Nothing of theirs is left beside it.
     let shown = |path: &str| shop.space.ok(&format!("get {path}"));
     assert_eq!(
@@ -129,7 +129,12 @@ fn an_app_is_reached_by_its_own_objects_alone() {
         .ok("get ingress web --output json")
         .replace("\"name\": \"web\",\n        \"namespace\"", "\"name\": \"more\",\n        \"namespace\"");
     assert!(more.contains("\"more\""), "{more}");
+    // One that somebody made of a copy, with all its labels, is theirs.
     shop.space.apply(&more);
+    shop.ok("plan --refresh --detailed-exitcode");
+    shop.space.ok("delete ingress more");
+    let file = cluster.file("more.json", &more);
+    shop.space.ok(&format!("apply --field-manager norn --filename {}", file.display()));
     has(
         &shop.fails("plan --refresh --detailed-exitcode", 2).out,
         &["ingress/more is there, and should not be"],

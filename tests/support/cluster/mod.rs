@@ -224,7 +224,7 @@ impl Cluster {
         file
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(format!("{}-{name}", uuid::Uuid::new_v4().simple()));
         fs::write(&path, text).expect("it is written");
         path
