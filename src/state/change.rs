@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::address::Address;
 use crate::spec::name::AppName;
 
-use super::record::{DeploymentStatus, ForgeStatus, Record, StepLog};
+use super::record::{ArtifactKind, DeploymentStatus, ForgeStatus, Record, StepLog};
 
 /// The outcome of what a dead run left unfinished.
 pub const DEAD: &str = "dead";
@@ -76,6 +76,20 @@ pub enum Change {
         address: Address,
     },
 
+    /// Keeps what a deploy made.
+    ArtifactKept {
+        id: String,
+        app: AppName,
+        kind: ArtifactKind,
+        name: String,
+        body: Value,
+    },
+    /// Nothing of that kind is kept of the app any more; it is no error if nothing was.
+    ArtifactsForgotten {
+        app: AppName,
+        kind: ArtifactKind,
+    },
+
     /// A new `deployments` row in status `queued`.
     DeploymentQueued {
         id: String,
@@ -114,7 +128,7 @@ pub enum Change {
         error: String,
         resources: Option<Value>,
     },
-    /// Renames every row of an app: records, deployments, forge, health, cron and function rows.
+    /// Renames every row of an app: records, artifacts, deployments, forge, health, cron and function rows.
     /// The journal keeps the old name: it says what was done then. Of all changes this alone
     /// costs what the app has. An error if `to` is known already; what is left of the forge of an app
     /// that is gone gives way.

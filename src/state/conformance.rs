@@ -45,6 +45,8 @@ macro_rules! conformance {
             a_saved_plan_knows_what_its_operations_left,
             an_operation_keeps_the_records_of_its_own_app,
             a_record_is_what_was_put_last,
+            an_artifact_is_kept_until_it_is_forgotten,
+            what_is_live_is_kept_where_an_older_norn_made_it,
             a_write_is_all_or_nothing,
             a_renamed_app_keeps_its_rows,
             a_store_is_of_one_project_and_stage,

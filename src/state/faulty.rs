@@ -99,6 +99,8 @@ impl FaultyStore {
             Change::StepEnded { id, .. } => of(id, "outcome"),
             Change::RecordPut { address, .. } => format!("{address}: record"),
             Change::RecordRemoved { address } => format!("{address}: record removed"),
+            Change::ArtifactKept { name, .. } => format!("{name}: kept"),
+            Change::ArtifactsForgotten { app, .. } => format!("{app}: forgotten"),
             Change::DeploymentQueued { id, .. } => of(id, "queued"),
             Change::DeploymentStatus { id, status, .. } => of(id, status.as_str()),
             Change::DeploymentStep { id, log } => of(id, &format!("{} {}", log.step, log.status)),

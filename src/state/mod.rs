@@ -33,8 +33,8 @@ pub use change::Change;
 pub use dump::Dump;
 pub use lock::{Held, Holder, Lease, LeaseRow};
 pub use record::{
-    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, Operated, PendingStep,
-    Record, Run, Snapshot, StepLog,
+    Applied, Artifact, ArtifactKind, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled,
+    Operated, PendingStep, Record, Run, Snapshot, StepLog,
 };
 
 use crate::address::Address;

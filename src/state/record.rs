@@ -22,6 +22,8 @@ pub struct Snapshot {
     /// Every deployment without its step logs, oldest first.
     pub deployments: Vec<Deployment>,
     pub forges: BTreeMap<AppName, Forge>,
+    /// What deploys made and norn keeps, oldest first.
+    pub artifacts: Vec<Artifact>,
     /// Runs that have not ended, oldest first.
     pub runs: Vec<Run>,
     /// Unfinished operations of runs that have not ended, oldest first.
@@ -116,6 +118,27 @@ statuses! {
         ForgeFailed = "forge_failed",
         TearingDown = "tearing_down",
     }
+}
+
+statuses! {
+    /// What an artifact is.
+    ArtifactKind {
+        Release = "release",
+    }
+}
+
+/// One `norn_artifacts` row: what a deploy made and norn keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Of a release the deployment that made it.
+    pub id: String,
+    pub app: AppName,
+    pub kind: ArtifactKind,
+    /// Of a release its tag.
+    pub name: String,
+    /// What is known of it, in its stored format (`state::format`).
+    pub body: serde_json::Value,
+    pub created_at: Timestamp,
 }
 
 /// One `deployments` row.

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::lock::{Held, Holder, LeaseRow, ProcessIdentity};
 use super::{
-    Applied, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled, Operated, PendingStep,
-    Record, Run, StepLog,
+    Applied, Artifact, ArtifactKind, Deployment, DeploymentStatus, Digests, Forge, ForgeStatus, Journaled,
+    Operated, PendingStep, Record, Run, StepLog,
 };
 use crate::address::Address;
 use crate::spec::name::AppName;
@@ -156,6 +156,17 @@ pub fn forge(row: Named<'_>) -> Result<(AppName, Forge), Unreadable> {
         finished_at: row.maybe_time("finished_at")?,
     };
     Ok((row.parse("app")?, forge))
+}
+
+pub fn artifact(row: Named<'_>) -> Result<Artifact, Unreadable> {
+    Ok(Artifact {
+        id: row.text("id")?,
+        app: row.parse("app")?,
+        kind: row.read("kind", ArtifactKind::parse)?,
+        name: row.text("name")?,
+        body: row.json("body")?,
+        created_at: row.parse("created_at")?,
+    })
 }
 
 pub fn run(row: Named<'_>) -> Result<Run, Unreadable> {

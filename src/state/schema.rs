@@ -9,7 +9,7 @@ use super::{Scope, StoreError, seed};
 use crate::secret::Secret;
 
 /// The schema that this norn writes: how many migrations there are, for each database.
-pub const KNOWN: u32 = 3;
+pub const KNOWN: u32 = 4;
 
 /// Which database it is, and whose it must be.
 pub struct Place {

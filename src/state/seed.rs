@@ -37,6 +37,11 @@ pub enum Kind {
 }
 
 impl Table {
+    /// The schema that brought it.
+    pub fn since(&self) -> u32 {
+        self.columns.iter().map(|column| column.since).min().expect("a table has columns")
+    }
+
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
     }
@@ -163,7 +168,7 @@ pub static TABLES: [Table; 7] = [
 ];
 
 /// norn's own tables of records; a row refers only to rows of tables before its own.
-pub static OWN: [Table; 4] = [
+pub static OWN: [Table; 5] = [
     Table {
         name: "norn_runs",
         key: "id",
@@ -224,6 +229,20 @@ pub static OWN: [Table; 4] = [
         key: "address",
         by: None,
         columns: &[text("address"), json("body"), text("digest"), boolean("protected"), time("updated_at")],
+    },
+    Table {
+        name: "norn_artifacts",
+        key: "id",
+        by: Some("created_at"),
+        columns: &[
+            text("id").since(4),
+            text("app").since(4),
+            text("kind").since(4),
+            text("name").since(4),
+            json("body").since(4),
+            integer("bytes").or_null().since(4),
+            time("created_at").since(4),
+        ],
     },
 ];
 

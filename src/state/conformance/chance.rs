@@ -11,8 +11,8 @@ use super::Backend;
 use super::trace::{Outcome, Shown, Trace, app, ending, holder};
 use crate::address::{Address, Kind};
 use crate::state::{
-    Applied, Change, Deployment, DeploymentStatus, ForgeStatus, Lease, Record, Scope, StepLog, Store,
-    StoreError,
+    Applied, ArtifactKind, Change, Deployment, DeploymentStatus, ForgeStatus, Lease, Record, Scope, StepLog,
+    Store, StoreError,
 };
 
 /// One call of a store. Numbers name holders: each has a store and the lease that it had last.
@@ -85,6 +85,14 @@ fn change() -> impl Strategy<Value = Change> {
             Change::RecordPut { address, record: Record { body, digest, protected } }
         }),
         address().prop_map(|address| Change::RecordRemoved { address }),
+        (id("a"), name(), text(), json()).prop_map(|(id, app, name, body)| Change::ArtifactKept {
+            id,
+            app,
+            kind: ArtifactKind::Release,
+            name,
+            body
+        }),
+        name().prop_map(|app| Change::ArtifactsForgotten { app, kind: ArtifactKind::Release }),
         (id("d"), name(), text(), text()).prop_map(|(id, app, commit_sha, image_tag)| {
             Change::DeploymentQueued { id, app, commit_sha, image_tag }
         }),

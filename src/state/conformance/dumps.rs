@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Backend;
-use super::trace::{Trace, app, holder, log, operation, put, queued, scope, shop, step, step_started};
+use super::trace::{Trace, app, holder, kept, log, operation, put, queued, scope, shop, step, step_started};
 use crate::address::Address;
 use crate::secret::Secret;
 use crate::state::dump::Cell;
@@ -25,6 +25,7 @@ async fn full(backend: &dyn Backend, t: &mut Trace) -> (Lease, Box<dyn Store>) {
         Change::ForgeStarted { app: app("web"), status: ForgeStatus::Forging },
         put("web", 2),
         put("api", 1),
+        kept("d1", "api"),
     ];
     t.did("write", store.write(&lease, &changes).await);
     let rows = "INSERT INTO cron_states (app, schedule, next_run_at) VALUES ('tick', '* * * * *', '2026-02-03T04:05:06.700000Z');
@@ -81,7 +82,9 @@ pub async fn an_export_is_of_all_rows(backend: &dyn Backend) {
         : {"id":"s2","operation":"o1","step":"build","key":"key-s2","detail":{"deadline":30},"started_at":"<time>","ended_at":null,"outcome":""}],
         : "norn_resources":[
         : {"address":"forge/api","body":{"version":1},"digest":"1","protected":false,"updated_at":"<time>"},
-        : {"address":"forge/web","body":{"version":2},"digest":"2","protected":true,"updated_at":"<time>"}]
+        : {"address":"forge/web","body":{"version":2},"digest":"2","protected":true,"updated_at":"<time>"}],
+        : "norn_artifacts":[
+        : {"id":"d1","app":"api","kind":"release","name":"api:d1","body":{"tag":"api:d1"},"bytes":null,"created_at":"<time>"}]
         : }}
         "#,
     );
@@ -141,6 +144,7 @@ pub async fn an_import_is_what_was_exported(backend: &dyn Backend) {
         deployment d2: web c0ffee web:c0ffee queued
         deployment d1: api c0ffee web:c0ffee failed finished, error no
 
+        release api:d1 of api: d1 {"tag":"api:d1"}
         forge web: forging {} started
         run r1: ana@box pid 7, norn apply, token 3
         operation o1 of r1: deploy deploy/web {"tag":"web:c0ffee"}

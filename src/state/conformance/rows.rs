@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::Backend;
-use super::trace::{Trace, app, log, operation, put, queued, step, step_started};
+use super::trace::{Trace, app, kept, log, operation, put, queued, step, step_started};
 use crate::address::Address;
-use crate::state::{Change, Deployment, DeploymentStatus, ForgeStatus, StepLog};
+use crate::state::{ArtifactKind, Change, Deployment, DeploymentStatus, ForgeStatus, Record, StepLog};
 
 pub async fn a_deployment_from_queue_to_rollback(backend: &dyn Backend) {
     let mut t = Trace::default();
@@ -246,6 +246,68 @@ pub async fn a_record_is_what_was_put_last(backend: &dyn Backend) {
         write: ok
         record forge/api: {"version":1} digest 1
         lock: r1, token 1
+        "#,
+    );
+}
+
+pub async fn an_artifact_is_kept_until_it_is_forgotten(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    t.did("write", store.write(&lease, &[kept("d1", "web"), kept("d2", "api"), kept("d3", "web")]).await);
+    t.did("twice", store.write(&lease, &[kept("d1", "web")]).await.is_err());
+    t.show(&*store).await;
+    let forgotten = Change::ArtifactsForgotten { app: app("web"), kind: ArtifactKind::Release };
+    t.did("forgotten", store.write(&lease, std::slice::from_ref(&forgotten)).await);
+    t.did("again", store.write(&lease, &[forgotten]).await);
+    t.did("renamed", store.write(&lease, &[Change::AppRenamed { from: app("api"), to: app("app") }]).await);
+    t.show(&*store).await;
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: ok
+        twice: true
+        release web:d1 of web: d1 {"tag":"web:d1"}
+        release api:d2 of api: d2 {"tag":"api:d2"}
+        release web:d3 of web: d3 {"tag":"web:d3"}
+        lock: r1, token 1
+        forgotten: ok
+        again: ok
+        renamed: ok
+        release api:d2 of app: d2 {"tag":"api:d2"}
+        lock: r1, token 1
+        "#,
+    );
+}
+
+pub async fn what_is_live_is_kept_where_an_older_norn_made_it(backend: &dyn Backend) {
+    let mut t = Trace::default();
+    let (lease, store) = t.lock(backend, "r1").await;
+    let live = |name: &str, body: serde_json::Value| {
+        let record = Record { body, digest: "1".into(), protected: false };
+        Change::RecordPut { address: Address::deploy(&app(name)), record }
+    };
+    let known = [
+        live("web", json!({ "version": 1, "tag": "web:one", "deployment": "d1" })),
+        live("odd", json!({ "version": 1 })),
+        put("web", 1),
+    ];
+    t.did("write", store.write(&lease, &known).await);
+    t.did("unlock", store.unlock(&lease).await);
+    backend.sql("DROP TABLE norn_artifacts").await;
+    backend.sql("UPDATE norn_meta SET value = '3' WHERE key = 'schema'").await;
+    let (_, store) = t.lock(backend, "r2").await;
+    t.show(&*store).await;
+    t.expect(
+        r#"
+        lock r1: token 1
+        write: ok
+        unlock: ok
+        lock r2: token 2
+        record forge/web: {"version":1} digest 1
+        record deploy/odd: {"version":1} digest 1
+        record deploy/web: {"deployment":"d1","tag":"web:one","version":1} digest 1
+        release web:one of web: d1 {"deployment":"d1","tag":"web:one","version":1}
+        lock: r2, token 2
         "#,
     );
 }

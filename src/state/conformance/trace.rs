@@ -10,7 +10,7 @@ use super::Backend;
 use crate::address::Address;
 use crate::spec::name::AppName;
 use crate::state::lock::{Holder, Lease, ProcessIdentity};
-use crate::state::{Change, Record, Scope, Snapshot, StepLog, Store, StoreError};
+use crate::state::{Artifact, ArtifactKind, Change, Record, Scope, Snapshot, StepLog, Store, StoreError};
 
 pub fn scope(project: &str, stage: Option<&str>) -> Scope {
     let name = "the tests' names are names";
@@ -40,6 +40,12 @@ pub fn holder(run: &str) -> Holder {
         job_url: Some(format!("https://ci.example/{run}")),
         reason: "norn apply".into(),
     }
+}
+
+pub fn kept(id: &str, name: &str) -> Change {
+    let tag = format!("{name}:{id}");
+    let body = json!({ "tag": tag });
+    Change::ArtifactKept { id: id.into(), app: app(name), kind: ArtifactKind::Release, name: tag, body }
 }
 
 pub fn put(name: &str, version: u64) -> Change {
@@ -210,6 +216,9 @@ fn show(snapshot: &Snapshot) -> String {
                 row.id, row.app, row.commit_sha, row.image_tag
             ),
         );
+    }
+    for Artifact { id, app, kind, name, body, .. } in &snapshot.artifacts {
+        push(&mut text, format_args!("{} {name} of {app}: {id} {}", kind.as_str(), sorted(body)));
     }
     for (app, row) in &snapshot.forges {
         let start = if row.started_at.is_some() { " started" } else { "" };

@@ -17,7 +17,7 @@ use crate::spec::name::AppName;
 use crate::state::format::digest;
 use crate::state::schema::KNOWN;
 use crate::state::seed::{self, Column, Kind, Table};
-use crate::state::{DeploymentStatus, ForgeStatus, Scope, StepLog};
+use crate::state::{ArtifactKind, DeploymentStatus, ForgeStatus, Scope, StepLog};
 
 /// The most values that one JSON column of a row may have: far beyond what norn writes.
 const MOST_PARTS: usize = 1 << 20;
@@ -58,6 +58,30 @@ impl Dump {
         check(&dump)?;
         forget_children(&mut dump);
         Ok(dump)
+    }
+}
+
+/// What is live can be gone back to, as in a store that is brought to this norn's schema.
+fn keep_what_is_live(dump: &mut Dump, schema: u32) {
+    let of = |name: &str| dump.tables.iter().find(|rows| rows.table.name == name);
+    let Some(Rows { table, rows }) = of("norn_resources") else { return };
+    let at = |name: &str| table.column(name).expect("it is a column");
+    let mut ids = HashSet::new();
+    let kept = rows.iter().filter_map(|row| {
+        let app = row[at("address")].text().strip_prefix("deploy/")?;
+        let Cell::Json(body) = &row[at("body")] else { return None };
+        let body: Value = serde_json::from_str(body).ok()?;
+        let said = |name: &str| body[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let (id, name) = (said("deployment")?, said("tag")?);
+        let text = |text: &str| Cell::Text(text.to_owned());
+        let kind = text(ArtifactKind::Release.as_str());
+        let (body, since) = (row[at("body")].clone(), row[at("updated_at")].clone());
+        ids.insert(id.clone()).then(|| vec![text(&id), text(app), kind, text(&name), body, Cell::Null, since])
+    });
+    let kept: Vec<Vec<Cell>> = kept.collect();
+    let artifacts = dump.tables.iter_mut().find(|rows| rows.table.name == "norn_artifacts");
+    if let Some(artifacts) = artifacts.filter(|rows| rows.table.since() > schema) {
+        artifacts.rows = kept;
     }
 }
 
@@ -133,6 +157,13 @@ fn readable(table: &Table, row: &[Cell]) -> Result<(), String> {
             other => Err(format!("its {name} is {other}")),
         }),
         "norn_operations" => address(),
+        "norn_artifacts" => {
+            app()?;
+            match ArtifactKind::parse(at("kind").text()) {
+                Some(_) => Ok(()),
+                None => Err(format!("its kind is {}", at("kind"))),
+            }
+        }
         "norn_resources" => {
             address()?;
             let Cell::Json(body) = at("body") else { return Ok(()) };
@@ -207,7 +238,11 @@ impl<'de> Visitor<'de> for File {
         let mut dump = Dump::empty(Scope { project, stage }, Secret::new(key), token);
         for (into, read) in dump.tables.iter_mut().zip(read) {
             let table = into.table;
-            let rows = read.ok_or_else(|| de::Error::custom(format!("`tables` has no {}", table.name)))?;
+            let rows = match read {
+                // Its norn did not know it yet.
+                None if table.since() > schema => Vec::new(),
+                read => read.ok_or_else(|| de::Error::custom(format!("`tables` has no {}", table.name)))?,
+            };
             let rows = rows.into_iter().enumerate().map(|(at, row)| {
                 whole(table, row, schema).map_err(|name| {
                     de::Error::custom(format!("row {} of {} has no `{name}`", at + 1, table.name))
@@ -215,6 +250,7 @@ impl<'de> Visitor<'de> for File {
             });
             into.rows = rows.collect::<Result<_, A::Error>>()?;
         }
+        keep_what_is_live(&mut dump, schema);
         Ok(dump)
     }
 }

@@ -59,6 +59,20 @@ fn a_file_that_is_read_and_written_is_the_same() {
 }
 
 #[test]
+fn what_is_live_in_an_older_norn_s_file_is_kept() {
+    let mut file = file();
+    let body = json!({"version": 1, "tag": "web:one", "deployment": "d1"});
+    file["tables"]["norn_resources"][0]["digest"] = json!(format::digest(&body));
+    file["tables"]["norn_resources"][0]["body"] = body;
+    file["schema"] = json!(3);
+    file["tables"].as_object_mut().expect("a map").shift_remove("norn_artifacts");
+    let dump = Dump::read(file.to_string().as_bytes()).expect("an older norn's dump");
+    let text = String::from_utf8(dump.bytes()).expect("JSON is a text");
+    let kept = r#"{"id":"d1","app":"web","kind":"release","name":"web:one","body":{"deployment":"d1","tag":"web:one","version":1},"bytes":null,"created_at":"2026-02-03T04:05:06.700000Z"}"#;
+    assert!(text.contains(kept), "{text}");
+}
+
+#[test]
 fn a_file_that_was_cut_off_anywhere_is_refused() {
     let bytes = Dump::read(file().to_string().as_bytes()).expect("it is a dump").bytes();
     for end in 0..bytes.len() - 2 {

@@ -106,6 +106,15 @@ pub fn make(lease: &Lease, change: &Change) -> Vec<Making> {
         Change::RecordRemoved { address } => {
             all("DELETE FROM @norn_resources WHERE address = $1", [text(&address.to_string())])
         }
+        Change::ArtifactKept { id, app, kind, name, body } => all(
+            "INSERT INTO @norn_artifacts (id, app, kind, name, body, created_at) \
+             VALUES ($1, $2, $3, $4, $5, clock_timestamp())",
+            [text(id), text(app.as_str()), text(kind.as_str()), text(name), json(body)],
+        ),
+        Change::ArtifactsForgotten { app, kind } => all(
+            "DELETE FROM @norn_artifacts WHERE app = $1 AND kind = $2",
+            [text(app.as_str()), text(kind.as_str())],
+        ),
         Change::DeploymentQueued { id, app, commit_sha, image_tag } => all(
             "INSERT INTO @deployments (id, app, commit_sha, image_tag, status, steps, error, started_at) \
              VALUES ($1, $2, $3, $4, $5, '[]', '', clock_timestamp())",

@@ -16,6 +16,7 @@ const MIGRATIONS: [&str; KNOWN as usize] = [
     include_str!("../migrations/postgres/0001-meta.sql"),
     include_str!("../migrations/postgres/0002-tables.sql"),
     include_str!("../migrations/postgres/0003-plans.sql"),
+    include_str!("../migrations/postgres/0004-artifacts.sql"),
 ];
 
 /// Makes of two processes that found stores on one server, in whatever schema, one wait for the other.

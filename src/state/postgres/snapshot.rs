@@ -50,6 +50,12 @@ const FORGES: &str = concat!(
     " AS finished_at FROM @forge_states"
 );
 
+const ARTIFACTS: &str = concat!(
+    "SELECT id, app, kind, name, body::text, ",
+    time!("created_at"),
+    " AS created_at FROM @norn_artifacts ORDER BY norn_artifacts.created_at, id"
+);
+
 const RUNS: &str = concat!(
     "SELECT id, who, machine_id, boot_id, pid_namespace, pid::text, start_time::text, reason, token::text, ",
     time!("started_at"),
@@ -75,8 +81,8 @@ pub async fn load(turn: &Turn<'_>, place: &Place, found: Found) -> Result<Snapsh
         let (now, lock) = (lease.now, lease.holder());
         return Ok(Snapshot { exists: true, key, lock, now, ..Snapshot::default() });
     }
-    let all = [schema::KEY, lease::ROW, RESOURCES, DEPLOYMENTS, FORGES, RUNS, OPERATIONS, PENDING];
-    let [key, lock, resources, deployments, forges, runs, operations, pending] =
+    let all = [schema::KEY, lease::ROW, RESOURCES, DEPLOYMENTS, FORGES, ARTIFACTS, RUNS, OPERATIONS, PENDING];
+    let [key, lock, resources, deployments, forges, artifacts, runs, operations, pending] =
         moment(turn, all.map(Statement::plain)).await?;
     let lease = lease::read(&lock)?;
     Ok(Snapshot {
@@ -87,6 +93,7 @@ pub async fn load(turn: &Turn<'_>, place: &Place, found: Found) -> Result<Snapsh
         resources: read("norn_resources", "address", &resources, row::resource)?.into_iter().collect(),
         deployments: read("deployments", "id", &deployments, row::deployment)?,
         forges: read("forge_states", "app", &forges, row::forge)?.into_iter().collect(),
+        artifacts: read("norn_artifacts", "id", &artifacts, row::artifact)?,
         runs: read("norn_runs", "id", &runs, row::run)?,
         operations: read("norn_operations", "id", &operations, row::operation)?,
         pending: read("norn_steps", "id", &pending, row::pending)?,

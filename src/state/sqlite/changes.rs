@@ -96,6 +96,18 @@ pub fn make(tx: &Transaction<'_>, lease: &Lease, change: &Change) -> Result<(), 
         Change::RecordRemoved { address } => {
             all(tx, "DELETE FROM norn_resources WHERE address = ?1", [address.to_string()])
         }
+        Change::ArtifactKept { id, app, kind, name, body } => all(
+            tx,
+            concat!(
+                "INSERT INTO norn_artifacts (id, app, kind, name, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ",
+                now!(),
+                ")"
+            ),
+            (id, app.as_str(), kind.as_str(), name, body.to_string()),
+        ),
+        Change::ArtifactsForgotten { app, kind } => {
+            all(tx, "DELETE FROM norn_artifacts WHERE app = ?1 AND kind = ?2", (app.as_str(), kind.as_str()))
+        }
         Change::DeploymentQueued { id, app, commit_sha, image_tag } => all(
             tx,
             concat!(

@@ -14,6 +14,7 @@ const MIGRATIONS: [&str; KNOWN as usize] = [
     include_str!("../migrations/sqlite/0001-meta.sql"),
     include_str!("../migrations/sqlite/0002-tables.sql"),
     include_str!("../migrations/sqlite/0003-plans.sql"),
+    include_str!("../migrations/sqlite/0004-artifacts.sql"),
 ];
 
 /// Looks at a database.

@@ -41,6 +41,7 @@ pub fn load(conn: &Connection, place: &Place) -> Result<Snapshot, Failure> {
         snapshot.deployments = all("deployments", DEPLOYMENTS).rows(&[], row::deployment)?;
         snapshot.forges =
             Table { key: "app", ..all("forge_states", FORGES) }.rows(&[], row::forge)?.into_iter().collect();
+        snapshot.artifacts = all("norn_artifacts", ARTIFACTS).rows(&[], row::artifact)?;
         snapshot.runs = all("norn_runs", RUNS).rows(&[], row::run)?;
         snapshot.operations = all("norn_operations", OPERATIONS).rows(&[], row::operation)?;
         snapshot.pending = all("norn_steps", PENDING).rows(&[], row::pending)?;
@@ -124,6 +125,7 @@ pub fn operated(
 const DEPLOYMENTS: &str = "SELECT id, app, commit_sha, image_tag, status, error, started_at, finished_at \
                            FROM deployments ORDER BY started_at, rowid";
 const FORGES: &str = "SELECT app, status, resources, error, started_at, finished_at FROM forge_states";
+const ARTIFACTS: &str = "SELECT * FROM norn_artifacts ORDER BY created_at, rowid";
 const RUNS: &str = "SELECT * FROM norn_runs WHERE ended_at IS NULL ORDER BY started_at, rowid";
 const OPERATIONS: &str = "SELECT o.id, o.run, o.address, o.action, o.intent FROM norn_runs r \
                           JOIN norn_operations o ON o.run = r.id AND o.ended_at IS NULL \

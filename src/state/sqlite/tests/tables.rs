@@ -183,10 +183,10 @@ async fn a_schema_of_another_norn_is_told() {
     folder
         .sql("UPDATE norn_meta SET value = '99' WHERE key = 'schema'; PRAGMA wal_checkpoint(truncate)")
         .await;
-    refused(&folder, "written by a newer norn (schema 99, this one knows 3)").await;
+    refused(&folder, "written by a newer norn (schema 99, this one knows 4)").await;
     folder.sql("UPDATE norn_meta SET value = '1' WHERE key = 'schema'").await;
     let error = shop(&folder).snapshot().await.expect_err("it is older").to_string();
-    assert!(error.contains("older schema (1, this norn writes 3); run `norn state upgrade`"), "{error}");
+    assert!(error.contains("older schema (1, this norn writes 4); run `norn state upgrade`"), "{error}");
 }
 
 /// How many pages the log takes for the write of one step's outcome and the next one's intent.
