@@ -127,11 +127,13 @@ impl<'a> Remote<'a> {
             kept.await.map_err(|error| StepError::from(error).open())?;
         }
         self.talk("exchanged")?;
-        for container in old {
+        // Each may take all of its time.
+        let ended = old.iter().map(async |container| {
             if let Err(error) = end(&self.engine, &self.step.run, container).await {
                 self.step.output(&format!("{} is left to the next apply: {}", container.name, error.message));
             }
-        }
+        });
+        futures_util::future::join_all(ended).await;
         Ok(Done::said(runs(live.definition)))
     }
 

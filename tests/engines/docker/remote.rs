@@ -196,7 +196,7 @@ fn what_cannot_be_on_another_host_is_refused_with_a_mend() {
 fn workers(version: &str) -> String {
     format!(
         "  web:\n    role: worker\n    path: ./web\n    replicas: 3\n    healthcheck: {{command: 'true', interval: 1s}}\n    \
-         command: 'echo works {version}; exec sleep 600'\n    rollout: {{drain: 1s}}\n    env: {{VERSION: {version}}}\n"
+         command: 'trap exit TERM; echo works {version}; sleep 600 & wait'\n    rollout: {{drain: 1s}}\n    env: {{VERSION: {version}}}\n"
     )
 }
 
