@@ -31,8 +31,8 @@ use crate::provider::supervise::client::Observation;
 use crate::provider::supervise::protocol::Command;
 use crate::provider::{dump, machine, releases};
 use crate::spec::name::AppName;
-use crate::state::Change;
 use crate::state::format::{self, DeployV1, ForgeV1};
+use crate::state::{ArtifactKind, Change, DeploymentStatus};
 
 /// What a step says that an interrupted attempt has done.
 const REUSED: &str = "an interrupted attempt did this, and its release is whole";
@@ -53,7 +53,8 @@ pub async fn deploy(
         commit_sha: work.commit.clone(),
         image_tag: work.tag.clone(),
     };
-    let intent = json!({ "forge": deploying.forge, "deploy": deploying.release });
+    let leaves = work.back.as_ref().and_then(|back| back.leaves.as_ref());
+    let intent = json!({ "forge": deploying.forge, "deploy": deploying.release, "leaves": leaves });
     let journal =
         Journal::open(run, operation, gate, Row::Deployment { id: row }, intent, vec![queued]).await?;
     let result = deploying.steps(&journal).await;
@@ -98,7 +99,7 @@ impl<'a> Deploying<'a> {
         let folders = &run.world.folders;
         let name = work.tag.rsplit(':').next().unwrap_or(&work.tag);
         let all = folders.releases(app);
-        let release = match &work.record_only {
+        let release = match work.made() {
             Some(release) => DeployV1 { deployment: row.to_owned(), ..release.clone() },
             None => {
                 let inner = match &work.source {
@@ -121,8 +122,12 @@ impl<'a> Deploying<'a> {
         };
         let forge = forge::stored(run, app, &work.definition, work.protected, work.route.clone());
         let recipe = recipe(work, &forge);
-        let folder = all.join(name);
-        let made = work.record_only.is_none() && releases::made(&folder).as_ref() == Some(&recipe);
+        // One that is gone back to may have been made under a former name.
+        let folder = match &work.back {
+            Some(back) => releases::root(&folders.stage, &back.release.folder),
+            None => all.join(name),
+        };
+        let made = work.made().is_none() && releases::made(&folder).as_ref() == Some(&recipe);
         Self {
             run,
             app,
@@ -141,7 +146,7 @@ impl<'a> Deploying<'a> {
         journal.step(Step::Clone, |step| self.fetch(step)).await?;
         journal.step(Step::Build, |step| self.build(step)).await?;
         journal.step(Step::Test, |step| self.test(step)).await?;
-        if self.work.record_only.is_none()
+        if self.work.made().is_none()
             && !self.made
             && !self.pulled_there()
             && let Err(error) = self.finish().await
@@ -395,6 +400,9 @@ impl<'a> Deploying<'a> {
 
     /// The release with its image where the cluster pulls it.
     async fn pinned(&self, step: &InStep) -> Result<DeployV1, StepError> {
+        if self.work.back.is_some() && self.release.image.is_some() {
+            return Ok(self.release.clone());
+        }
         let pin = async || match &self.work.source {
             Source::Image { name } => Ok(format!("{}@{}", registry::repository(name), self.work.commit)),
             Source::Local { .. } | Source::Git { .. } => {
@@ -408,6 +416,9 @@ impl<'a> Deploying<'a> {
 
     /// The release with its image as the engine of another host has it: no folder here is needed later.
     fn named(&self) -> Result<DeployV1, StepError> {
+        if self.work.back.is_some() && self.release.image.is_some() {
+            return Ok(self.release.clone());
+        }
         let dir = self.dir();
         let image = container::image(&dir).map_err(|error| folder_error(&dir, &error))?;
         let _ = self.image.set(image.clone());
@@ -419,10 +430,25 @@ impl<'a> Deploying<'a> {
         let image = self.image.get().or(self.release.image.as_ref()).cloned();
         let release = DeployV1 { image, ..self.release.clone() };
         let record = |address, record| Change::RecordPut { address, record };
-        vec![
-            record(Address::forge(self.app), format::record(&self.forge, self.work.protected)),
-            record(Address::deploy(self.app), format::record(&release, self.work.protected)),
-        ]
+        let deployed = format::record(&release, self.work.protected);
+        let more = match &self.work.back {
+            // It is kept since it was made.
+            Some(back) => back.leaves.clone().map(|id| Change::DeploymentStatus {
+                id,
+                status: DeploymentStatus::RolledBack,
+                error: String::new(),
+            }),
+            None => Some(Change::ArtifactKept {
+                id: release.deployment,
+                app: self.app.clone(),
+                kind: ArtifactKind::Release,
+                name: release.tag,
+                body: deployed.body.clone(),
+            }),
+        };
+        let forged = format::record(&self.forge, self.work.protected);
+        let live = [record(Address::forge(self.app), forged), record(Address::deploy(self.app), deployed)];
+        live.into_iter().chain(more).collect()
     }
 
     async fn cleanup(&self, _: InStep) -> Result<Done, StepError> {
@@ -445,8 +471,8 @@ impl<'a> Deploying<'a> {
     /// Gives back what an attempt borrowed that came to nothing. A finished release stays, for the
     /// next run to take up, unless it proved unfit. What cannot be removed now is swept by the next.
     async fn abandon(&self, stopped: &Stopped) {
-        if self.run.control.lost() {
-            // Another run may be at work in the same folders.
+        // Another run may be at work in the same folders; a release that is gone back to was borrowed.
+        if self.run.control.lost() || self.work.back.is_some() {
             return;
         }
         let failed = match stopped {

@@ -28,7 +28,7 @@ use crate::provider::supervise::client::{self as roll, RollError};
 use crate::provider::supervise::protocol::{self, Env, Failure, FailureReason, Outcome, Refusal, Report};
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
-use crate::state::{Change, ForgeStatus};
+use crate::state::{ArtifactKind, Change, ForgeStatus};
 
 /// How long the end of the old replicas may take after their drain.
 const AFTER_DRAIN: Duration = Duration::from_secs(60);
@@ -236,6 +236,7 @@ pub async fn teardown(
         })
         .await?;
     let end = vec![
+        Change::ArtifactsForgotten { app: app.clone(), kind: ArtifactKind::Release },
         Change::RecordRemoved { address: Address::deploy(app) },
         Change::RecordRemoved { address: Address::forge(app) },
         Change::ForgeEnded {

@@ -83,7 +83,16 @@ pub fn settle(
     }
     let operations = std::mem::take(&mut snapshot.operations);
     for operation in operations.iter().filter(|operation| dead.contains(&operation.run)) {
-        for (address, record) in came_to_pass(&operation.address.name, &operation.intent, running) {
+        let live = came_to_pass(&operation.address.name, &operation.intent, running);
+        if let Some(left) = operation.intent["leaves"].as_str().filter(|_| !live.is_empty())
+            && let Some(row) = snapshot.deployments.iter_mut().find(|row| row.id == left)
+            && row.status != DeploymentStatus::RolledBack
+        {
+            (row.status, row.error) = (DeploymentStatus::RolledBack, String::new());
+            let (id, status, error) = (row.id.clone(), row.status, String::new());
+            changes.push(Change::DeploymentStatus { id, status, error });
+        }
+        for (address, record) in live {
             if snapshot.resources.get(&address) != Some(&record) {
                 snapshot.resources.insert(address.clone(), record.clone());
                 changes.push(Change::RecordPut { address, record });

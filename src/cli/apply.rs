@@ -15,10 +15,10 @@ use super::shown::Shown;
 use super::workspace::Variables;
 use crate::address::Address;
 use crate::desired::Desired;
-use crate::plan::{Operation, Options, Plan};
+use crate::plan::{Operation, Options, Plan, Rollback, rollback};
 use crate::render::events_json::EventV1;
 use crate::render::{Printer, words};
-use crate::scrub::SHORTEST;
+use crate::scrub::{SHORTEST, visible};
 use crate::spec::name::AppName;
 
 /// How often a plan is made where the user agreed beforehand and what is there keeps changing.
@@ -30,6 +30,7 @@ pub enum Request {
     Apply,
     Destroy,
     Restart(AppName),
+    Rollback(Rollback),
 }
 
 impl Request {
@@ -38,6 +39,10 @@ impl Request {
             Request::Apply => "apply".into(),
             Request::Destroy => "destroy".into(),
             Request::Restart(app) => format!("restart {app}"),
+            Request::Rollback(Rollback { app, to: None }) => format!("rollback {app}"),
+            Request::Rollback(Rollback { app, to: Some(to) }) => {
+                format!("rollback {app} --to {}", visible(to))
+            }
         }
     }
 }
@@ -51,7 +56,9 @@ pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer)
         let variables = Variables::read(global)?;
         let desired = match request {
             Request::Destroy => project.desired_to_destroy(&variables)?,
-            Request::Apply | Request::Restart(_) => project.desired(&variables, printer)?,
+            Request::Apply | Request::Restart(_) | Request::Rollback(_) => {
+                project.desired(&variables, printer)?
+            }
         };
         project.warn(printer).await;
         facts::warn_of_shallow(&project, &desired, printer).await?;
@@ -68,7 +75,11 @@ pub fn run(global: &Global, options: &Apply, request: Request, printer: Printer)
                 destroy: request == Request::Destroy,
                 restart: match &request {
                     Request::Restart(app) => Some(app.clone()),
-                    Request::Apply | Request::Destroy => None,
+                    Request::Apply | Request::Destroy | Request::Rollback(_) => None,
+                },
+                rollback: match &request {
+                    Request::Rollback(wanted) => Some(wanted.clone()),
+                    Request::Apply | Request::Destroy | Request::Restart(_) => None,
                 },
                 ..Options::default()
             },
@@ -135,6 +146,11 @@ impl Applying<'_> {
             return Err(Failure::new(format!("app `{app}` has no live release to restart"))
                 .help("`norn status` shows what runs; `norn apply` deploys"));
         }
+        if let (Request::Rollback(wanted), true) = (&self.request, made.plan.is_empty())
+            && let Err(why) = rollback::target(wanted, &made.stored, &made.facts)
+        {
+            return Err(Failure::new(why.to_string()).help(why.help()));
+        }
         if made.plan.is_empty() && made.settles == 0 {
             finished(self.global, self.printer, "unchanged");
             return Ok(Step::Ended(Exit::Ok));
@@ -156,7 +172,7 @@ impl Applying<'_> {
                 _ if !self.desired.protected => Protection::None,
                 Request::Apply => Protection::SavedPlan("norn plan"),
                 Request::Destroy => Protection::SavedPlan("norn plan --destroy"),
-                Request::Restart(_) => Protection::Name,
+                Request::Restart(_) | Request::Rollback(_) => Protection::Name,
             },
             said: self.doing,
         })

@@ -101,6 +101,9 @@ pub enum Command {
     Logs(Logs),
     /// Start an app's live release again
     Restart(Restart),
+    /// Put the release live again that was live before, or another that is kept
+    #[command(after_help = ROLLBACK)]
+    Rollback(Rollback),
     /// Write a first spec after a look at this folder
     Init(Init),
     /// Print the JSON Schema of an infraspec, or of what norn prints
@@ -180,6 +183,14 @@ const LOGS: &str = "\
 Examples:
   norn logs web -f                 what the app web writes, as it comes
   norn logs web --step build       what its newest build wrote";
+
+const ROLLBACK: &str = "\
+Nothing is built or migrated, the definition stays, and the database stays as it is.
+The next apply does not deploy what was left, until it has another commit or --redeploy.
+
+Examples:
+  norn rollback web                what was live before
+  norn rollback web --to 3f2a91c   the release of that commit";
 
 const COMPLETIONS: &str = "\
 Examples:
@@ -434,6 +445,17 @@ pub struct Logs {
 pub struct Restart {
     /// Which app
     pub app: AppName,
+    #[command(flatten)]
+    pub doing: Doing,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Rollback {
+    /// Which app
+    pub app: AppName,
+    /// Which release: its tag or commit [default: what was live before]
+    #[arg(long, value_name = "TAG|SHA")]
+    pub to: Option<String>,
     #[command(flatten)]
     pub doing: Doing,
 }

@@ -27,8 +27,8 @@ use crate::provider::supervise::client::{Home, Observation};
 use crate::render::Printer;
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
-use crate::state::Snapshot;
 use crate::state::format::{DeployV1, Host};
+use crate::state::{Artifact, ArtifactKind, Snapshot};
 
 /// How many look-ups go on at once.
 const AT_ONCE: usize = 16;
@@ -201,7 +201,9 @@ pub async fn gather(
             "nothing was changed; check the `path` of the app in the spec"
         }));
     }
-    let releases = releases(project, desired, stored, offline).await?;
+    let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
+    let live = records.filter_map(|(address, record)| Some((&address.name, record.read::<DeployV1>()?)));
+    let releases = releases(project, desired, stored, live, offline).await?;
     let fields = match selection.refresh {
         true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
@@ -209,23 +211,37 @@ pub async fn gather(
     Ok(Facts { sources, running, fields, releases, ..Facts::default() })
 }
 
-/// The tags whose release is there: its folder, and its image where it is one.
+/// The tags of an app whose release is kept, and is there.
+///
+/// # Errors
+/// An engine that has to be asked and does not answer.
+pub async fn kept(
+    project: &Project,
+    desired: &Desired,
+    stored: &Snapshot,
+    app: &AppName,
+) -> Result<BTreeSet<String>, Failure> {
+    let of_app = |artifact: &&Artifact| artifact.app == *app && artifact.kind == ArtifactKind::Release;
+    let kept = stored.artifacts.iter().filter(of_app);
+    let kept = kept.filter_map(|kept| Some((&kept.app, kept.read::<DeployV1>()?)));
+    releases(project, desired, stored, kept, false).await
+}
+
+/// The tags of these releases that are there: the folder, and the image where it is one.
 async fn releases(
     project: &Project,
     desired: &Desired,
     stored: &Snapshot,
+    of: impl Iterator<Item = (&AppName, DeployV1)>,
     offline: bool,
 ) -> Result<BTreeSet<String>, Failure> {
     let mut there = BTreeSet::new();
     let mut engine = None;
     let remote = engines::recorded(stored);
     let host = Address::of(desired.docker.as_deref());
-    let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
-    for (address, release) in
-        records.filter_map(|(address, record)| Some((address, record.read::<DeployV1>()?)))
-    {
+    for (app, release) in of {
         let dir = project.folders.stage.join(&release.folder);
-        let image = match (&release.image, remote.contains_key(&address.name)) {
+        let image = match (&release.image, remote.contains_key(app)) {
             (Some(image), true) if !offline && Site::at(&host.host).elsewhere().is_some() => {
                 Ok(image.clone())
             }

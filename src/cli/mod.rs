@@ -38,7 +38,8 @@ use clap::{CommandFactory, Parser};
 
 use apply::Request;
 use args::{
-    Apply, ApplyOrFile, Args, Command, Destroy, LockCommand, Output, Restart, Selection, StateCommand,
+    Apply, ApplyOrFile, Args, Command, Destroy, LockCommand, Output, Restart, Rollback, Selection,
+    StateCommand,
 };
 pub use failure::{Exit, Failure};
 
@@ -92,6 +93,10 @@ fn run(args: Args, printer: Printer) -> Result<Exit, Failure> {
         Command::Restart(Restart { app, doing }) => {
             let options = Apply { selection: Selection::default(), output: Output::default(), doing };
             apply::run(global, &options, Request::Restart(app), printer)
+        }
+        Command::Rollback(Rollback { app, to, doing }) => {
+            let options = Apply { selection: Selection::default(), output: Output::default(), doing };
+            apply::run(global, &options, Request::Rollback(crate::plan::Rollback { app, to }), printer)
         }
         Command::Status(options) => status::run(global, &options, printer),
         Command::History(options) => history::run(global, &options, printer),

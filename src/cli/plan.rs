@@ -91,7 +91,8 @@ impl Made {
         let mut stored = project.stored().await?;
         check_selection(&desired, &stored, selection)?;
         check_lost(&stored, &selection.part.lost)?;
-        if let Some(app) = &options.restart {
+        let app = options.restart.as_ref().or(options.rollback.as_ref().map(|wanted| &wanted.app));
+        if let Some(app) = app {
             known(app, &desired, &stored)?;
         }
         let running =
@@ -101,7 +102,10 @@ impl Made {
         if !busy {
             settles += leavings::find(&project.folders, &desired, &stored, &running).len();
         }
-        let mut facts = if options.destroy || options.restart.is_some() {
+        let mut facts = if let Some(wanted) = &options.rollback {
+            let releases = facts::kept(project, &desired, &stored, &wanted.app).await?;
+            plan::Facts { running, releases, ..plan::Facts::default() }
+        } else if options.destroy || options.restart.is_some() {
             plan::Facts { running, ..plan::Facts::default() }
         } else {
             facts::gather(project, &desired, &stored, running, selection).await?

@@ -79,6 +79,8 @@ pub fn held_port(definition: &Definition) -> Option<HeldPort> {
 /// The rows of `deployments`, indexed once for all apps.
 pub struct History<'a> {
     newest: HashMap<&'a AppName, &'a Deployment>,
+    /// By app and commit, oldest first.
+    of_commit: HashMap<(&'a AppName, &'a str), Vec<&'a Deployment>>,
     by_id: HashMap<&'a str, DeploymentStatus>,
     live_tags: HashSet<&'a str>,
 }
@@ -89,7 +91,12 @@ impl<'a> History<'a> {
         let lived = |row: &&Deployment| {
             matches!(row.status, DeploymentStatus::Deployed | DeploymentStatus::RolledBack)
         };
+        let mut of_commit: HashMap<_, Vec<&Deployment>> = HashMap::new();
+        for row in rows {
+            of_commit.entry((&row.app, row.commit_sha.as_str())).or_default().push(row);
+        }
         Self {
+            of_commit,
             newest: rows.iter().map(|row| (&row.app, row)).collect(),
             by_id: rows.iter().map(|row| (row.id.as_str(), row.status)).collect(),
             live_tags: rows.iter().filter(lived).map(|row| row.image_tag.as_str()).collect(),
@@ -100,6 +107,13 @@ impl<'a> History<'a> {
     pub fn last_failure(&self, app: &AppName) -> Option<&'a str> {
         let newest = self.newest.get(app)?;
         (newest.status == DeploymentStatus::Failed).then_some(newest.error.as_str())
+    }
+
+    /// The newest attempt at a commit, if the user went back from what came of it; `live` is the live release.
+    pub fn rolled_back(&self, app: &AppName, commit: &str, live: &DeployV1) -> Option<&'a Deployment> {
+        let rows = self.of_commit.get(&(app, commit))?;
+        let newest = rows.iter().rfind(|row| row.id != live.deployment)?;
+        (newest.status == DeploymentStatus::RolledBack).then_some(*newest)
     }
 
     /// Whether the live release has no row that says so: a run died between the two.

@@ -16,6 +16,7 @@ mod operation;
 mod release;
 mod restart;
 pub mod resume;
+pub mod rollback;
 pub mod saved;
 pub mod select;
 mod teardown;
@@ -32,9 +33,10 @@ pub use drift::{Drift, FieldDrift, Found};
 pub use facts::{Facts, Running, SourceFact};
 use known::{History, Known};
 pub use operation::{
-    Action, Blocked, DeployWork, ForgeWork, Former, Interruption, Operation, PlannedStep, Reason, Risk, Roll,
-    Skip, Step, TeardownWork, Wait, Work,
+    Action, Back, Blocked, DeployWork, ForgeWork, Former, Interruption, Operation, PlannedStep, Reason, Risk,
+    Roll, Skip, Step, TeardownWork, Wait, Work,
 };
+pub use rollback::Rollback;
 pub use select::Selection;
 
 use crate::address::Address;
@@ -54,6 +56,8 @@ pub struct Plan {
     pub left_out: BTreeSet<Address>,
     /// Under `--offline`: apps whose commit is taken to be where the store saw it last.
     pub last_seen: Vec<AppName>,
+    /// Apps whose wanted release was live until the user went back from it, and its tag.
+    pub held: BTreeMap<AppName, String>,
     /// Apps that are as the spec wants them.
     pub unchanged: Vec<AppName>,
 }
@@ -68,6 +72,8 @@ pub struct Options {
     pub destroy: bool,
     /// Plan instead that this app's live release is started again.
     pub restart: Option<AppName>,
+    /// Plan instead that a release is live again which was before.
+    pub rollback: Option<Rollback>,
     pub selection: Selection,
 }
 
@@ -76,6 +82,10 @@ pub fn plan(desired: &Desired, stored: &Snapshot, facts: &Facts, options: &Optio
     if let Some(app) = &options.restart {
         let rollout = desired.apps.get(app).map(|app| app.rollout).unwrap_or_default();
         return restart::plan(app, rollout, &desired.kubernetes.namespace, stored, facts);
+    }
+    if let Some(wanted) = &options.rollback {
+        let rollout = desired.apps.get(&wanted.app).map(|app| app.rollout).unwrap_or_default();
+        return rollback::plan(wanted, rollout, &desired.kubernetes.namespace, stored, facts);
     }
     let mut plan = Plan::default();
     let renames = known::renames(desired, stored);
@@ -125,7 +135,11 @@ impl Plan {
         if forge.is_some() && !taken {
             self.left_out.insert(Address::forge(name));
         }
-        if due.is_none() && forge.is_none() {
+        let held = release::held(context)
+            .filter(|_| deploy.as_ref().is_none_or(|deploy| deploy.puts_live().is_none()));
+        if let Some(tag) = held {
+            self.held.insert(name.clone(), tag.to_owned());
+        } else if due.is_none() && forge.is_none() {
             self.unchanged.push(name.clone());
         }
         if matches!(context.facts().sources.get(name), Some(SourceFact::LastSeen(_))) {

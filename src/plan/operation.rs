@@ -38,6 +38,7 @@ pub enum Action {
     Update,
     Teardown,
     Deploy,
+    Rollback,
 }
 
 impl Action {
@@ -47,6 +48,7 @@ impl Action {
             Action::Update => "update",
             Action::Teardown => "teardown",
             Action::Deploy => "deploy",
+            Action::Rollback => "rollback",
         }
     }
 }
@@ -87,6 +89,11 @@ pub enum Reason {
     Redeploy,
     /// The user asked for it by `norn restart`.
     Restart,
+    /// The user asked by `norn rollback` that a release is live again.
+    RolledBack {
+        from: String,
+        to: String,
+    },
     /// The user asked for it by `--adopt`.
     Adopted,
     /// What is recorded does not run here.
@@ -320,12 +327,23 @@ pub struct DeployWork {
     pub route: Option<Route>,
     /// A release that serves already: nothing is built, it is written down.
     pub record_only: Option<DeployV1>,
+    /// A release that was live before and is to be again: nothing is built, it is put live.
+    pub back: Option<Back>,
     /// What is live before.
     pub former: Option<Former>,
     /// Whether objects of others are taken over.
     pub adopt: bool,
     /// Whether fields that others have set are set again.
     pub force: bool,
+}
+
+/// A release that is gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Back {
+    pub release: DeployV1,
+    /// The row of the release that is left, which becomes `rolled_back`.
+    pub leaves: Option<String>,
 }
 
 /// A live release and its definition, which a change that fails goes back to.
@@ -354,6 +372,13 @@ pub struct TeardownWork {
     pub route: Option<Box<Route>>,
     /// What is left, such as `snapshots`.
     pub keeps: Vec<String>,
+}
+
+impl DeployWork {
+    /// The release, where it is there already.
+    pub fn made(&self) -> Option<&DeployV1> {
+        self.record_only.as_ref().or(self.back.as_ref().map(|back| &back.release))
+    }
 }
 
 impl Operation {

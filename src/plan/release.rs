@@ -6,6 +6,8 @@ use super::{
 };
 use crate::address::Address;
 use crate::desired::{Build, Source};
+use crate::state::Artifact;
+use crate::state::format::DeployV1;
 
 /// The deploy of an app, if one is due.
 pub fn plan(context: &Context<'_>) -> Option<Operation> {
@@ -33,6 +35,9 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         if moved(&known.source, &app.source) {
             reasons.push(Reason::SourceChanged);
         }
+    }
+    if held(context).is_some() {
+        reasons.clear();
     }
     if context.missing_release().is_some() {
         reasons.push(Reason::ReleaseMissing);
@@ -86,11 +91,34 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
             protected: app.protected,
             route: app.route.clone(),
             record_only,
+            back: None,
             former: context.known.former(),
             adopt: context.adopts(),
             force: context.forces(),
         })),
     })
+}
+
+/// The release of what the spec wants, where the user went back from it: it is not deployed again unasked.
+pub fn held<'a>(context: &Context<'a>) -> Option<&'a str> {
+    let app = context.app;
+    let Some(SourceFact::Version(commit) | SourceFact::LastSeen(commit)) =
+        context.facts().sources.get(&app.name)
+    else {
+        return None;
+    };
+    let live = context.known.deploy.as_ref()?;
+    let left = context.base.history.rolled_back(context.stored_name(), commit, live)?;
+    let kept = |artifact: &&Artifact| artifact.app == left.app && artifact.name == left.image_tag;
+    let made = context.base.stored.artifacts.iter().rfind(kept);
+    let made: Option<DeployV1> = made.and_then(Artifact::read);
+    // Another build of it, or the same commit of another place, is none that was gone back from.
+    let same =
+        |made: &DeployV1| !same_release_differs(&made.build, &app.build) && !moved(&made.source, &app.source);
+    let due = live.commit != *commit
+        || same_release_differs(&live.build, &app.build)
+        || moved(&live.source, &app.source);
+    (due && made.as_ref().is_none_or(same)).then_some(left.image_tag.as_str())
 }
 
 /// Whether another branch, tag or commit of the same repository is asked for: the spec says so, or

@@ -5,9 +5,10 @@ use super::{
     Work, forge,
 };
 use crate::address::Address;
-use crate::desired::{Front, Rollout};
+use crate::desired::{Definition, Front, Rollout};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
+use crate::state::format::ForgeV1;
 
 /// The restart of an app; an empty plan where nothing of it is live.
 /// `namespace` is that of the spec.
@@ -15,17 +16,6 @@ pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot,
     let known = Known::of(app, stored);
     let (Some(live), Some(release)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = live.definition.clone() else { return Plan::default() };
-    let claimed = definition.volumes.iter().any(|volume| volume.host_path.is_none());
-    let interruption = match definition.runtime.is_kubernetes() {
-        true => claimed.then_some(Interruption::OnePodAtATime),
-        false => {
-            (definition.port.is_some() && definition.front == Front::Off).then_some(Interruption::NoFront)
-        }
-    };
-    let moved = live.namespace.as_ref().filter(|there| there.name != namespace).map(|there| {
-        let shown = |name: &str| format!("kubernetes, namespace {name}");
-        Blocked::Moves { from: shown(&there.name), to: shown(namespace) }
-    });
     let operation = Operation {
         address: Address::forge(app),
         action: Action::Update,
@@ -33,12 +23,8 @@ pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot,
         diff: Vec::new(),
         steps: forge::steps(&definition, None),
         waits: Vec::new(),
-        risk: interruption.map_or(Risk::Safe, Risk::Interrupts),
-        blocked: match facts.running.get(app) {
-            _ if moved.is_some() => moved,
-            Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
-            _ => None,
-        },
+        risk: interruption(&definition).map_or(Risk::Safe, Risk::Interrupts),
+        blocked: blocked(app, &live, namespace, facts),
         before: known.before,
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: None,
@@ -50,4 +36,25 @@ pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot,
         })),
     };
     Plan { operations: vec![operation], ..Plan::default() }
+}
+
+/// Why clients notice that what is live is put live again.
+pub fn interruption(definition: &Definition) -> Option<Interruption> {
+    if definition.runtime.is_kubernetes() {
+        let claimed = definition.volumes.iter().any(|volume| volume.host_path.is_none());
+        return claimed.then_some(Interruption::OnePodAtATime);
+    }
+    (definition.port.is_some() && definition.front == Front::Off).then_some(Interruption::NoFront)
+}
+
+/// Why what is live cannot be put live again from here.
+pub fn blocked(app: &AppName, live: &ForgeV1, namespace: &str, facts: &Facts) -> Option<Blocked> {
+    if let Some(there) = live.namespace.as_ref().filter(|there| there.name != namespace) {
+        let shown = |name: &str| format!("kubernetes, namespace {name}");
+        return Some(Blocked::Moves { from: shown(&there.name), to: shown(namespace) });
+    }
+    match facts.running.get(app) {
+        Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
+        _ => None,
+    }
 }

@@ -38,6 +38,15 @@ pub fn plan(header: &Header<'_>, plan: &Plan) -> String {
         let lines = plan.left_out.iter().map(|address| format!("- `{address}`\n"));
         out += &format!("\nNot selected, though due:\n\n{}", fitting(lines, OF_A_LIST));
     }
+    if !plan.held.is_empty() {
+        let line = |(app, tag): (_, &String)| {
+            format!("- `{}`: `norn apply --redeploy {app}` deploys it again\n", text(tag))
+        };
+        out += &format!(
+            "\nHeld back, as they were gone back from:\n\n{}",
+            fitting(plan.held.iter().map(line), OF_A_LIST)
+        );
+    }
     if !plan.last_seen.is_empty() {
         let lines = plan.last_seen.iter().map(|app| format!("- `{app}`\n"));
         let lines = fitting(lines, OF_A_LIST);

@@ -111,6 +111,12 @@ fn footnotes(plan: &Plan) -> String {
         let names = list(plan.left_out.iter().map(ToString::to_string).collect());
         out += &format!("\nNot selected, though due: {names}\n");
     }
+    if !plan.held.is_empty() {
+        out += "\nHeld back, as they were gone back from\n";
+        for (app, tag) in &plan.held {
+            out += &format!("  · {tag}  `norn apply --redeploy {app}` deploys it again\n");
+        }
+    }
     if !plan.last_seen.is_empty() {
         let names = list(plan.last_seen.iter().map(ToString::to_string).collect());
         out += &format!("\nNot looked up (--offline), taken at the commit seen last: {names}\n");

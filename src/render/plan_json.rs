@@ -45,8 +45,17 @@ pub struct PlanV1 {
     pub left_out: Vec<String>,
     /// Under `--offline`: apps whose commit is taken to be where the state saw it last.
     pub last_seen: Vec<String>,
+    /// Releases that the spec wants and the user went back from: they are not deployed unasked.
+    pub held: Vec<HeldV1>,
     /// Apps that are as the spec wants them.
     pub unchanged: Vec<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldV1 {
+    pub app: String,
+    pub tag: String,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -54,7 +63,7 @@ pub struct PlanV1 {
 pub struct OperationV1 {
     /// Such as `deploy/web`.
     pub address: String,
-    /// `forge`, `update`, `teardown` or `deploy`.
+    /// `forge`, `update`, `teardown`, `deploy` or `rollback`.
     pub action: &'static str,
     pub reasons: Vec<ReasonV1>,
     /// `safe`, `interrupts` or `destroys`.
@@ -172,6 +181,7 @@ pub fn document(header: &Header<'_>, plan: &Plan) -> PlanV1 {
             .map(|(app, why)| UntouchedV1 { app: app.to_string(), why: words::untouched(why) })
             .collect(),
         left_out: plan.left_out.iter().map(ToString::to_string).collect(),
+        held: plan.held.iter().map(|(app, tag)| HeldV1 { app: app.to_string(), tag: tag.clone() }).collect(),
         last_seen: plan.last_seen.iter().map(ToString::to_string).collect(),
         unchanged: plan.unchanged.iter().map(ToString::to_string).collect(),
     }

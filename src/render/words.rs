@@ -29,6 +29,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::SourceChanged => "its source is another place".into(),
         Reason::Redeploy => "you asked to deploy it again".into(),
         Reason::Restart => "you asked to restart it".into(),
+        Reason::RolledBack { from, to } => format!("you asked to go back, {from} → {to}"),
         Reason::Adopted => "you asked to take over what others made of it".into(),
         Reason::NotRunning { found } => format!("drift: {}", self::found(found)),
         Reason::ReleaseMissing => "drift: the folder of its release is gone".into(),
@@ -75,6 +76,7 @@ pub fn reason_code(reason: &Reason) -> &'static str {
         Reason::SourceChanged => "source",
         Reason::Redeploy => "redeploy",
         Reason::Restart => "restart",
+        Reason::RolledBack { .. } => "rollback",
         Reason::Adopted => "adopted",
         Reason::NotRunning { .. } => "drift",
         Reason::ReleaseMissing => "release-missing",
@@ -231,6 +233,7 @@ pub fn sign(operation: &Operation) -> &'static str {
         (Action::Teardown, _) => "-",
         (Action::Deploy, Work::Deploy(work)) if work.record_only.is_some() => "=",
         (Action::Deploy, _) => ">",
+        (Action::Rollback, _) => "<",
         (Action::Update, _) => "~",
     }
 }
@@ -267,6 +270,7 @@ pub fn counts(plan: &Plan) -> String {
         (count(Action::Forge), "to forge"),
         (count(Action::Update), "to update"),
         (count(Action::Deploy), "to deploy"),
+        (count(Action::Rollback), "to roll back"),
         (count(Action::Teardown), "to tear down"),
         (plan.blocked().count(), "blocked"),
     ]

@@ -141,6 +141,13 @@ pub struct Artifact {
     pub created_at: Timestamp,
 }
 
+impl Artifact {
+    /// The body in a stored format; `None` where it is not of that format.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        T::deserialize(&self.body).ok()
+    }
+}
+
 /// One `deployments` row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::desired::{Build, Definition, Rollout, Route, Runtime, Source, Why};
 use crate::plan::{
-    Action, Blocked, DeployWork, Drift, FieldDiff, ForgeWork, Former, Operation, Plan, PlannedStep, Reason,
-    Risk, Roll, TeardownWork, Wait, Work,
+    Action, Back, Blocked, DeployWork, Drift, FieldDiff, ForgeWork, Former, Operation, Plan, PlannedStep,
+    Reason, Risk, Roll, TeardownWork, Wait, Work,
 };
 use crate::spec::name::AppName;
 use crate::state::Digests;
@@ -30,6 +30,9 @@ pub struct PlanV1 {
     pub left_out: BTreeSet<Address>,
     /// Under `--offline`: apps whose commit is taken to be where the state saw it last.
     pub last_seen: Vec<AppName>,
+    /// Apps whose wanted release was live until the user went back from it, and its tag.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<AppName, String>,
     pub unchanged: Vec<AppName>,
 }
 
@@ -102,6 +105,8 @@ pub struct DeployWorkV1 {
     pub route: Option<Route>,
     pub record_only: Option<DeployV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Back>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Former>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopt: bool,
@@ -129,16 +134,16 @@ pub struct TeardownWorkV1 {
 impl PlanV1 {
     /// The stored format of a plan.
     pub fn of(plan: &Plan) -> Self {
-        let Plan { operations, drift, untouched, left_out, last_seen, unchanged } = plan.clone();
+        let Plan { operations, drift, untouched, left_out, last_seen, held, unchanged } = plan.clone();
         let operations = operations.into_iter().map(OperationV1::from).collect();
-        Self { operations, drift, untouched, left_out, last_seen, unchanged }
+        Self { operations, drift, untouched, left_out, last_seen, held, unchanged }
     }
 
     /// The plan that is stored.
     pub fn plan(&self) -> Plan {
-        let Self { operations, drift, untouched, left_out, last_seen, unchanged } = self.clone();
+        let Self { operations, drift, untouched, left_out, last_seen, held, unchanged } = self.clone();
         let operations = operations.into_iter().map(Operation::from).collect();
-        Plan { operations, drift, untouched, left_out, last_seen, unchanged }
+        Plan { operations, drift, untouched, left_out, last_seen, held, unchanged }
     }
 }
 
@@ -164,7 +169,7 @@ macro_rules! same_fields {
 same_fields! { RollV1, Roll { release, definition, rollout, restart, adopt, force } }
 same_fields! { DeployWorkV1, DeployWork {
     source, commit, tag, build, migrate, snapshot, definition, rollout, protected, route,
-    record_only, former, adopt, force
+    record_only, back, former, adopt, force
 } }
 same_fields! { TeardownWorkV1, TeardownWork { release, runtime, namespace, engine, spares, route, keeps } }
 
