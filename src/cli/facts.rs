@@ -11,12 +11,12 @@ use super::args::Selection;
 use super::clusters;
 use super::engines;
 use super::failure::Failure;
-use super::project::Project;
+use super::project::{Project, store_failure};
 use super::refresh;
 use crate::address::Kind;
 use crate::apply::{container, recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
-use crate::plan::{Facts, Plan, Running, SourceFact, Work};
+use crate::plan::{Facts, Plan, Running, SourceFact, Step, Work};
 use crate::provider::docker::address::Address;
 use crate::provider::docker::registry::Logins;
 use crate::provider::docker::{Engine, EngineError};
@@ -28,8 +28,10 @@ use crate::render::Printer;
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::format::{DeployV1, Host};
-use crate::state::{Artifact, ArtifactKind, Snapshot};
+use crate::state::{Artifact, ArtifactKind, Deployment, Snapshot};
 
+/// How many deployments back a rollback looks for migrations.
+const MOST_ROWS: u32 = 1000;
 /// How many look-ups go on at once.
 const AT_ONCE: usize = 16;
 
@@ -211,20 +213,30 @@ pub async fn gather(
     Ok(Facts { sources, running, fields, releases, ..Facts::default() })
 }
 
-/// The tags of an app whose release is kept, and is there.
+/// What a rollback of an app needs: which of its releases are there, and what was done to its database.
 ///
 /// # Errors
-/// An engine that has to be asked and does not answer.
-pub async fn kept(
+/// An engine that has to be asked and does not answer, and a state that cannot be read.
+pub async fn to_go_back(
     project: &Project,
     desired: &Desired,
     stored: &Snapshot,
     app: &AppName,
-) -> Result<BTreeSet<String>, Failure> {
+) -> Result<Facts, Failure> {
     let of_app = |artifact: &&Artifact| artifact.app == *app && artifact.kind == ArtifactKind::Release;
     let kept = stored.artifacts.iter().filter(of_app);
     let kept = kept.filter_map(|kept| Some((&kept.app, kept.read::<DeployV1>()?)));
-    releases(project, desired, stored, kept, false).await
+    let releases = releases(project, desired, stored, kept, false).await?;
+    let rows = project.store.history(Some(app), MOST_ROWS).await.map_err(store_failure)?;
+    let migrated = |row: &Deployment| {
+        row.steps.iter().any(|log| log.step == Step::Migrate.as_str() && log.status != "skipped")
+    };
+    let migrated = rows.into_iter().filter(migrated).map(|row| row.id).collect();
+    let names = std::fs::read_dir(&project.folders.snapshots).into_iter().flatten().flatten();
+    let mut snapshots: Vec<String> =
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    snapshots.sort();
+    Ok(Facts { releases, migrated, snapshots, ..Facts::default() })
 }
 
 /// The tags of these releases that are there: the folder, and the image where it is one.

@@ -103,8 +103,8 @@ impl Made {
             settles += leavings::find(&project.folders, &desired, &stored, &running).len();
         }
         let mut facts = if let Some(wanted) = &options.rollback {
-            let releases = facts::kept(project, &desired, &stored, &wanted.app).await?;
-            plan::Facts { running, releases, ..plan::Facts::default() }
+            let facts = facts::to_go_back(project, &desired, &stored, &wanted.app).await?;
+            plan::Facts { running, ..facts }
         } else if options.destroy || options.restart.is_some() {
             plan::Facts { running, ..plan::Facts::default() }
         } else {

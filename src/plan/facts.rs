@@ -17,6 +17,10 @@ pub struct Facts {
     pub lost: BTreeSet<AppName>,
     /// Tags whose folder of the release is there.
     pub releases: BTreeSet<String>,
+    /// For a rollback: the deployments whose migration ran.
+    pub migrated: BTreeSet<String>,
+    /// For a rollback: the names of the snapshots that are there.
+    pub snapshots: Vec<String>,
 }
 
 /// Which version of an app's code is asked for.

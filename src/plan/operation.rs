@@ -344,6 +344,12 @@ pub struct Back {
     pub release: DeployV1,
     /// The row of the release that is left, which becomes `rolled_back`.
     pub leaves: Option<String>,
+    /// The tags of the deploys since it was made whose migrations ran: those stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrated: Vec<String>,
+    /// The snapshots of the database as it was before the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<String>,
 }
 
 /// A live release and its definition, which a change that fails goes back to.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::address::Address;
 use crate::desired::Rollout;
+use crate::provider::dump;
 use crate::spec::name::AppName;
 use crate::state::format::DeployV1;
 use crate::state::{Artifact, ArtifactKind, Deployment, DeploymentStatus, Snapshot};
@@ -156,6 +157,25 @@ fn tags<'a>(app: &AppName, stored: &'a Snapshot, facts: &Facts) -> BTreeMap<&'a 
     tags
 }
 
+/// The deploys whose migrations ran since a release was made, oldest first, whatever became of them.
+fn migrated_since<'a>(
+    release: &DeployV1,
+    app: &AppName,
+    stored: &'a Snapshot,
+    facts: &Facts,
+) -> Vec<&'a Deployment> {
+    let rows = stored.deployments.iter().filter(|row| row.app == *app);
+    let since = rows.skip_while(|row| row.id != release.deployment).skip(1);
+    since.filter(|row| facts.migrated.contains(&row.id)).collect()
+}
+
+/// The snapshots that a deploy took.
+fn snapshots_before(row: &Deployment, facts: &Facts) -> Vec<String> {
+    let short: String = bare(&row.commit_sha).chars().take(12).collect();
+    let of = |name: &&String| dump::parse(name).is_some_and(|(_, commit, _)| commit == short);
+    facts.snapshots.iter().filter(of).cloned().collect()
+}
+
 /// A commit's digits.
 fn bare(commit: &str) -> &str {
     commit.trim_start_matches("local:").trim_start_matches("sha256:")
@@ -170,6 +190,7 @@ pub fn plan(wanted: &Rollback, rollout: Rollout, namespace: &str, stored: &Snaps
     let former = known.former();
     let (Some(forge), Some(live)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = forge.definition.clone() else { return Plan::default() };
+    let since = migrated_since(&release, app, stored, facts);
     let leaves = stored.deployments.iter().find(|row| row.id == live.deployment).map(|row| row.id.clone());
     let operation = Operation {
         address: Address::deploy(app),
@@ -193,7 +214,12 @@ pub fn plan(wanted: &Rollback, rollout: Rollout, namespace: &str, stored: &Snaps
             protected: forge.protected,
             route: forge.route,
             record_only: None,
-            back: Some(Back { release, leaves }),
+            back: Some(Back {
+                leaves,
+                migrated: since.iter().map(|row| row.image_tag.clone()).collect(),
+                snapshots: since.first().map(|row| snapshots_before(row, facts)).unwrap_or_default(),
+                release,
+            }),
             former,
             adopt: false,
             force: false,

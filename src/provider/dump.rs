@@ -81,6 +81,15 @@ pub fn file_name(database: &str, commit: &str, now: Timestamp) -> String {
     format!("{database}_{short}_{}.dump", now.strftime("%Y%m%dT%H%M%SZ"))
 }
 
+/// Database, commit and time of a snapshot's name; `None` where it is no such name.
+pub fn parse(name: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = name.strip_suffix(".dump")?.rsplitn(3, '_');
+    let (time, commit, database) = (parts.next()?, parts.next()?, parts.next()?);
+    let known =
+        !database.is_empty() && commit.bytes().all(|byte| byte.is_ascii_hexdigit()) && time.ends_with('Z');
+    known.then_some((database, commit, time))
+}
+
 /// The arguments of `pg_dump`: custom format, never a question.
 pub fn arguments(database: &str, into: &Path) -> Vec<String> {
     let into = format!("--file={}", into.display());
@@ -171,5 +180,10 @@ mod tests {
             "shop_api_0123456789ab_20231114T221320Z.dump"
         );
         assert_eq!(file_name("a", "local:fedcba9876543210", now), "a_fedcba987654_20231114T221320Z.dump");
+        let name = "shop_api_0123456789ab_20231114T221320Z.dump";
+        assert_eq!(parse(name), Some(("shop_api", "0123456789ab", "20231114T221320Z")));
+        for other in ["shop.dump", "_a_20231114T221320Z.dump", "a_xyz_20231114T221320Z.dump", ".web.part"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 }

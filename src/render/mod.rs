@@ -5,6 +5,7 @@
 //! away (`norn plan | head`) ends no work and is no error.
 
 pub mod bars;
+mod definition;
 pub mod document;
 mod echo;
 pub mod events_json;

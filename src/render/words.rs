@@ -1,11 +1,11 @@
 //! The words for what a plan holds, the same in every output.
 
-use crate::apply::reached;
-use crate::desired::{Command, Definition, EnvValue, Front, Health, Probe, Role, Source, Why};
+use super::definition;
+use crate::desired::{Source, Why};
 use crate::plan::resume::{Moved, Now};
 use crate::plan::{
-    Action, Blocked, DeployWork, FieldDrift, Found, Interruption, Operation, Plan, Reason, Risk, Roll, Skip,
-    TeardownWork, Work,
+    Action, Back, Blocked, DeployWork, FieldDrift, Found, Interruption, Operation, Plan, Reason, Risk, Roll,
+    Skip, TeardownWork, Work,
 };
 use crate::scrub::visible;
 use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
@@ -348,7 +348,16 @@ fn deploy(operation: &Operation, work: &DeployWork, all: &mut Vec<(&'static str,
         _ => all.push(("release", format!("{} from {source}", work.tag))),
     }
     if operation.reasons.contains(&Reason::NoRelease) {
-        definition(&work.definition, all);
+        definition::goes_live(&work.definition, all);
+    }
+    if let Some(Back { migrated, snapshots, .. }) =
+        work.back.as_ref().filter(|back| !back.migrated.is_empty())
+    {
+        let kept = match snapshots.as_slice() {
+            [] => String::new(),
+            names => format!("; before that it was as in {}", names.join(", ")),
+        };
+        all.push(("database", format!("stays as {} migrated it{kept}", migrated.join(", "))));
     }
     let steps: Vec<&str> =
         operation.steps.iter().filter(|s| s.skip.is_none()).map(|planned| planned.step.as_str()).collect();
@@ -372,76 +381,7 @@ fn rolled(roll: &Roll) -> String {
     let tag = &roll.release.tag;
     match roll.definition.replicas {
         0 => format!("{tag} to no replicas: nothing of it runs"),
-        _ => size(&roll.definition, &format!(" of {tag}")),
-    }
-}
-
-/// How many replicas run, and where they are reached.
-fn size(definition: &Definition, of: &str) -> String {
-    let replicas = count(definition.replicas as usize, "replica", "replicas");
-    let open = match definition.front {
-        Front::On(address) if !address.is_loopback() => format!(", open on {address}"),
-        Front::On(_) | Front::Off => String::new(),
-    };
-    match reached(definition) {
-        Some(url) => format!("{replicas}{of} at {url}{open}"),
-        None => format!("{replicas}{of}"),
-    }
-}
-
-/// A definition that goes live for the first time.
-fn definition(definition: &Definition, all: &mut Vec<(&'static str, String)>) {
-    let role = match definition.role {
-        Role::Webserver => "webserver",
-        Role::Worker => "worker",
-    };
-    let runtime = definition.runtime.as_str();
-    match definition.replicas {
-        0 => all.push(("runs", format!("{role} on runtime {runtime}, no replicas: nothing of it runs"))),
-        _ => all.push(("runs", format!("{role} on runtime {runtime}, {}", size(definition, "")))),
-    }
-    all.push(("command", definition.command.as_ref().map_or("the image's own".into(), command)));
-    all.push(("healthy", health(&definition.health)));
-    let env: Vec<String> = definition
-        .env
-        .iter()
-        .map(|(name, value)| match value {
-            EnvValue::Literal(text) => format!("{name}={}", cut(&first_line(text), 60)),
-            EnvValue::Reference(spelling) => format!("{name}={}", cut(&first_line(spelling), 60)),
-        })
-        .collect();
-    if !env.is_empty() {
-        all.push(("env", env.join(", ")));
-    }
-    if !definition.secrets.is_empty() {
-        let names: Vec<&str> = definition.secrets.iter().map(String::as_str).collect();
-        all.push(("secrets", names.join(", ")));
-    }
-}
-
-fn command(command: &Command) -> String {
-    match command {
-        Command::Shell(text) => {
-            let lines = text.trim_end().lines().count();
-            match lines {
-                0 | 1 => text.trim_end().to_owned(),
-                n => {
-                    let first = text.lines().next().unwrap_or_default();
-                    format!("{first} (and {})", self::count(n - 1, "more line", "more lines"))
-                }
-            }
-        }
-        Command::Exec(argv) => format!("{argv:?}"),
-    }
-}
-
-fn health(health: &Health) -> String {
-    match &health.probe {
-        Probe::Http { path, host } if host == "localhost" => format!("GET {path} succeeds"),
-        Probe::Http { path, host } => format!("GET {path} with Host {host} succeeds"),
-        Probe::Tcp => "the port accepts".into(),
-        Probe::Command(command) => format!("`{}` succeeds", first_line(command)),
-        Probe::Lives(time) => format!("it is alive after {time:?}"),
+        _ => definition::size(&roll.definition, &format!(" of {tag}")),
     }
 }
 
