@@ -6,7 +6,7 @@
 //! there. `NORN_UPDATE=1` writes what is expected anew.
 //!
 //! Lines of `stored` (`world::stored`), `facts` (`world::facts`) and `options` (`case::options`) are words; an
-//! `applied` section may begin with `#! ` and a line of `facts` or `NAME=value` of `env`.
+//! `applied` section may begin with `#! ` and a line of `facts`, `NAME=value` of `env` or a `rollback` of `options`.
 
 mod case;
 mod laws;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::world::World;
 use crate::desired::{self, Desired};
-use crate::plan::{Options, Plan, plan};
+use crate::plan::rollback::{self, NoTarget};
+use crate::plan::{Facts, Options, Plan, Rollback, plan};
 use crate::render::plan::Header;
 use crate::render::{markdown, plan_json};
 use crate::spec::engine::Site;
@@ -49,11 +50,15 @@ impl Case {
         let header = Header::usual(&scope, resources);
         let mut out = String::new();
         let mut shown = false;
+        let human = || match self.refused() {
+            Some(why) => format!("{why}\n{}\n", why.help()),
+            None => crate::render::plan::human(&header, &plan, false),
+        };
         for (title, text) in &self.sections {
             let text = match title.as_str() {
                 "plan" => {
                     shown = true;
-                    crate::render::plan::human(&header, &plan, false)
+                    human()
                 }
                 "json" => {
                     let document = plan_json::document(&header, &plan);
@@ -65,7 +70,7 @@ impl Case {
             out += &format!("-- {title} --\n{text}");
         }
         if !shown {
-            out += &format!("-- plan --\n{}", crate::render::plan::human(&header, &plan, false));
+            out += &format!("-- plan --\n{}", human());
         }
         Ok(out)
     }
@@ -75,31 +80,49 @@ impl Case {
     /// # Errors
     /// Why a spec in it cannot be read.
     pub fn planned(&self) -> Result<(Scope, Plan, usize), String> {
-        let stage: Option<StageName> = match self.section("stage").trim() {
+        let (desired, world, facts, options) = self.known()?;
+        let plan = plan(&desired, &world.snapshot, &facts, &options);
+        let scope = Scope { project: desired.project.clone(), stage: self.stage() };
+        Ok((scope, plan, world.snapshot.resources.len()))
+    }
+
+    /// Why there is nothing to go back to, where that is asked for.
+    fn refused(&self) -> Option<NoTarget> {
+        let (_, world, facts, options) = self.known().ok()?;
+        rollback::target(&options.rollback?, &world.snapshot, &facts).err()
+    }
+
+    fn stage(&self) -> Option<StageName> {
+        match self.section("stage").trim() {
             "" => None,
             name => Some(name.parse().expect("a stage")),
-        };
+        }
+    }
+
+    /// All that the plan is made of.
+    fn known(&self) -> Result<(Desired, World, Facts, Options), String> {
+        let stage = self.stage();
         let env = env(self.section("env"));
         let mut world = World::default();
         for (_, text) in self.sections.iter().filter(|(title, _)| title == "applied") {
             let mut files = self.files();
             files.insert("infraspec.yaml".into(), text.clone());
             let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#! ")).collect();
+            let (asked, said): (Vec<&str>, Vec<&str>) =
+                said.into_iter().partition(|line| line.starts_with("rollback "));
             let (variables, facts): (Vec<&str>, Vec<&str>) =
                 said.iter().partition(|line| line.split(' ').next().is_some_and(|word| word.contains('=')));
             let mut old_env = env.clone();
             old_env.extend(self::env(&variables.join("\n")));
             let desired = read(&files, stage.as_ref(), &old_env)?;
-            world.apply(&desired, &facts.join("\n"));
+            world.apply_with(&desired, &facts.join("\n"), &options(&asked.join("\n")));
         }
         let desired = read(&self.files(), stage.as_ref(), &env)?;
         world.stored(self.section("stored"), &desired);
         let options = options(self.section("options"));
         let facts = world.facts(&desired, self.section("facts"));
         world.settle(&facts);
-        let plan = plan(&desired, &world.snapshot, &facts, &options);
-        let scope = Scope { project: desired.project.clone(), stage };
-        Ok((scope, plan, world.snapshot.resources.len()))
+        Ok((desired, world, facts, options))
     }
 
     fn files(&self) -> BTreeMap<String, String> {
@@ -175,7 +198,7 @@ fn env(text: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// `target X`, `exclude X`, `redeploy APP`, `destroy`.
+/// `target X`, `exclude X`, `redeploy APP`, `rollback APP [TO]`, `destroy`.
 fn options(text: &str) -> Options {
     let mut options = Options::default();
     for line in text.lines() {
@@ -184,6 +207,11 @@ fn options(text: &str) -> Options {
             ("exclude", name) => options.selection.excluded.push(name.parse().expect("a selector")),
             ("redeploy", name) => options.redeploy.push(name.parse().expect("an app")),
             ("destroy", "") => options.destroy = true,
+            ("rollback", text) => {
+                let (app, to) = text.split_once(' ').map_or((text, None), |(app, to)| (app, Some(to)));
+                let app = app.parse().expect("an app");
+                options.rollback = Some(Rollback { app, to: to.map(str::to_owned) });
+            }
             _ => panic!("there is no option {line:?}"),
         }
     }

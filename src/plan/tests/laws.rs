@@ -129,7 +129,7 @@ fn everything_is_destroyed_once() {
     for_all(60, spec(), |spec| {
         let wanted = spec.desired();
         let mut world = World::default();
-        world.apply(&wanted, "");
+        world.apply(&wanted);
         prop_assert!(undisturbed(&world, &wanted).is_empty());
         let facts = world.facts(&wanted, "");
         let options = Options { destroy: true, ..Options::default() };

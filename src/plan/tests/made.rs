@@ -253,7 +253,7 @@ impl Situation {
     pub fn world(&self) -> (World, String, String) {
         let mut world = World::default();
         for spec in &self.applied {
-            world.apply(&spec.desired(), "");
+            world.apply(&spec.desired());
         }
         let wanted = self.wanted.desired();
         let mut stored: String =

@@ -109,7 +109,7 @@ fn after_every_operation_the_rest_is_left_and_in_the_end_nothing() {
     ] {
         let mut world = World::default();
         if !old.is_empty() {
-            world.apply(&desired(&old), "");
+            world.apply(&desired(&old));
         }
         let mut file = File::new(&world, desired(&new), "commit api 2");
         let all = file.plan.operations.clone();
@@ -134,7 +134,7 @@ fn after_every_operation_the_rest_is_left_and_in_the_end_nothing() {
 #[test]
 fn the_order_of_two_ends_at_one_moment_does_not_matter() {
     let mut world = World::default();
-    world.apply(&desired(&app("web", "")), "");
+    world.apply(&desired(&app("web", "")));
     let mut file = File::new(&world, desired(&app("web", "    protected: true\n")), "commit web 2");
     file.walk(&mut world, &file.operation("deploy/web"), "failed");
     file.walk(&mut world, &file.operation("forge/web"), "done");
@@ -146,7 +146,7 @@ fn the_order_of_two_ends_at_one_moment_does_not_matter() {
 #[test]
 fn a_release_that_a_dead_run_brought_live_is_only_written_down() {
     let mut world = World::default();
-    world.apply(&desired(&app("web", "")), "");
+    world.apply(&desired(&app("web", "")));
     let mut file = File::new(&world, desired(&app("web", "")), "commit web 2");
     let deploy = file.operation("deploy/web");
     // Recovery records what serves, and the run is dead.
@@ -159,7 +159,7 @@ fn a_release_that_a_dead_run_brought_live_is_only_written_down() {
 
     // It died before, and the release of the plan's making is not there.
     let mut world = World::default();
-    world.apply(&desired(&app("web", "")), "");
+    world.apply(&desired(&app("web", "")));
     file.applied.clear();
     file.walk(&mut world, &deploy, "dead");
     assert_eq!(file.resume(&world).expect("nothing moved").rest.operations, [deploy]);
@@ -176,7 +176,7 @@ fn the_way_to_an_app_is_made_though_a_dead_run_rolled_it() {
         read(&BTreeMap::from([("infraspec.yaml".to_owned(), spec)]), None, &env).expect("it is a spec")
     };
     let mut world = World::default();
-    world.apply(&text("one.example.com", 1), "");
+    world.apply(&text("one.example.com", 1));
     let former = world.snapshot.resources.clone();
     let mut file = File::new(&world, text("two.example.com", 2), "");
     let forge = file.operation("forge/web");
@@ -199,7 +199,7 @@ fn the_way_to_an_app_is_made_though_a_dead_run_rolled_it() {
 #[test]
 fn a_definition_that_a_dead_run_brought_live_is_not_rolled_again() {
     let mut world = World::default();
-    world.apply(&desired(&app("web", "")), "");
+    world.apply(&desired(&app("web", "")));
     let mut file = File::new(&world, desired(&app("site", "    was: [web]\n    replicas: 2\n")), "");
     let forge = file.operation("forge/site");
     world.walk(std::slice::from_ref(&forge), &file.desired);
@@ -214,7 +214,7 @@ fn a_definition_that_a_dead_run_brought_live_is_not_rolled_again() {
 #[test]
 fn a_rename_that_was_begun_is_not_done_again() {
     let mut world = World::default();
-    world.apply(&desired(&app("web", "")), "");
+    world.apply(&desired(&app("web", "")));
     let mut file = File::new(&world, desired(&app("site", "    was: [web]\n    replicas: 2\n")), "");
     let renamed_from = |resumed: &Resumed| match &resumed.rest.operations[0].work {
         Work::Forge(work) => work.renamed_from.clone(),
@@ -235,7 +235,7 @@ fn a_rename_that_was_begun_is_not_done_again() {
 #[test]
 fn what_moved_is_named() {
     let mut world = World::default();
-    world.apply(&desired(&(app("api", "") + &app("web", ""))), "");
+    world.apply(&desired(&(app("api", "") + &app("web", ""))));
     let wanted = app("api", "") + &app("new", "") + &app("web", "");
     let mut file = File::new(&world, desired(&wanted), "commit api 2\ncommit web 2");
     let moved = |address: &str, expected: bool, now: Now| Moved {
@@ -247,7 +247,7 @@ fn what_moved_is_named() {
 
     // Another apply deployed one app and removed the other.
     file.walk(&mut world, &file.operation("deploy/api"), "done");
-    world.apply(&desired(&(app("api", "") + &app("new", ""))), "commit api 3");
+    world.apply_with(&desired(&(app("api", "") + &app("new", ""))), "commit api 3", &Options::default());
     assert_eq!(
         file.resume(&world),
         Err(vec![
@@ -263,12 +263,12 @@ fn what_moved_is_named() {
 #[test]
 fn what_was_undone_since_it_was_done_is_not_done_again() {
     let mut world = World::default();
-    world.apply(&desired(&app("api", "")), "");
+    world.apply(&desired(&app("api", "")));
     let mut file = File::new(&world, desired(&(app("api", "") + &app("web", ""))), "");
     for operation in file.plan.operations.clone() {
         file.walk(&mut world, &operation, "done");
     }
-    world.apply(&desired(&app("api", "")), "");
+    world.apply(&desired(&app("api", "")));
     let moved = file.resume(&world).expect_err("someone took it away, who was asked later");
     let moved: Vec<String> = moved.iter().map(|moved| moved.address.to_string()).collect();
     assert_eq!(moved, ["forge/web", "deploy/web"]);
@@ -277,7 +277,7 @@ fn what_was_undone_since_it_was_done_is_not_done_again() {
 #[test]
 fn what_another_machine_runs_by_now_is_blocked() {
     let mut world = World::default();
-    world.apply(&desired(&app("web", "")), "");
+    world.apply(&desired(&app("web", "")));
     let file = File::new(&world, desired(&app("web", "")), "commit web 2");
     let running = BTreeMap::from([(name("web"), Running::Elsewhere { host: "ada@far".into() })]);
     let resumed = file.resume_with(&world, &running).expect("nothing moved");
@@ -290,7 +290,7 @@ fn however_often_it_fails_or_dies_a_plan_comes_to_its_end() {
     let fates = proptest::collection::vec(0..4u8, 1..100);
     for_all(120, (spec(), spec(), fates), |(old, new, fates)| {
         let mut world = World::default();
-        world.apply(&old.desired(), "");
+        world.apply(&old.desired());
         let desired = new.desired();
         let plan = undisturbed(&world, &desired);
         if plan.blocked().next().is_some() {
@@ -337,7 +337,7 @@ fn however_often_it_fails_or_dies_a_plan_comes_to_its_end() {
 fn the_world_of_these_tests_has_values_and_releases() {
     let mut world = World::default();
     let wanted = desired(&app("web", ""));
-    world.apply(&wanted, "");
+    world.apply(&wanted);
     let record = &world.snapshot.resources[&Address::forge(&name("web"))];
     let forge: ForgeV1 = record.read().expect("a forge");
     assert!(forge.values.contains_key("TOKEN"));

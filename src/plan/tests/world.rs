@@ -7,13 +7,16 @@ use jiff::Timestamp;
 use crate::address::{Address, Kind};
 use crate::apply::recovery;
 use crate::desired::{Desired, Runtime, Source};
-use crate::plan::{Action, Facts, FieldDrift, Operation, Options, Running, SourceFact, Work, plan};
+use crate::plan::{Action, Back, Facts, FieldDrift, Operation, Options, Running, SourceFact, Work, plan};
 use crate::secret::Secret;
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1, Namespace, RemoteEngine};
 use crate::state::lock::ProcessIdentity;
-use crate::state::{Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, Record, Run, Snapshot};
+use crate::state::{
+    Artifact, ArtifactKind, Deployment, DeploymentStatus, Forge, ForgeStatus, Journaled, Record, Run,
+    Snapshot,
+};
 
 pub struct World {
     pub snapshot: Snapshot,
@@ -29,10 +32,15 @@ impl Default for World {
 }
 
 impl World {
-    /// Applies what a spec wants, with everything at its first version unless `said` otherwise.
-    pub fn apply(&mut self, desired: &Desired, said: &str) {
+    /// Applies what a spec wants, with everything at its first version.
+    pub fn apply(&mut self, desired: &Desired) {
+        self.apply_with(desired, "", &Options::default());
+    }
+
+    /// As [`apply`](Self::apply), with everything as it is `said` to be.
+    pub fn apply_with(&mut self, desired: &Desired, said: &str, options: &Options) {
         let facts = self.facts(desired, said);
-        let plan = plan(desired, &self.snapshot, &facts, &Options::default());
+        let plan = plan(desired, &self.snapshot, &facts, options);
         self.walk(&plan.operations, desired);
     }
 
@@ -70,8 +78,24 @@ impl World {
                     let deploy = deploy.expect("a deploy has a release");
                     let status = DeploymentStatus::Deployed;
                     self.row(app, &deploy.deployment, &work.commit, &work.tag, status, "");
+                    let record = format::record(&deploy, work.protected);
+                    match &work.back {
+                        Some(Back { leaves, .. }) => {
+                            let rows = self.snapshot.deployments.iter_mut();
+                            rows.filter(|row| Some(&row.id) == leaves.as_ref())
+                                .for_each(|row| row.status = DeploymentStatus::RolledBack);
+                        }
+                        None => self.snapshot.artifacts.push(Artifact {
+                            id: deploy.deployment,
+                            app: app.clone(),
+                            kind: ArtifactKind::Release,
+                            name: deploy.tag,
+                            body: record.body.clone(),
+                            created_at: Timestamp::UNIX_EPOCH,
+                        }),
+                    }
                     self.put(Address::forge(app), format::record(&forge, work.protected));
-                    self.put(Address::deploy(app), format::record(&deploy, work.protected));
+                    self.put(Address::deploy(app), record);
                 }
                 Work::Teardown(_) => {
                     self.snapshot.resources.retain(|address, _| address.name != *app);
@@ -92,7 +116,7 @@ impl World {
             }
             Work::Deploy(work) => {
                 let deployment = format!("row-{}", self.snapshot.deployments.len());
-                let release = match &work.record_only {
+                let release = match work.made() {
                     Some(release) => DeployV1 { deployment, ..release.clone() },
                     None => DeployV1 {
                         version: 1,
@@ -164,6 +188,9 @@ impl World {
         }
         for row in self.snapshot.deployments.iter_mut().filter(|row| row.app == *from) {
             row.app = to.clone();
+        }
+        for artifact in self.snapshot.artifacts.iter_mut().filter(|artifact| artifact.app == *from) {
+            artifact.app = to.clone();
         }
         if let Some(forge) = self.snapshot.forges.remove(from) {
             self.snapshot.forges.insert(to.clone(), forge);
@@ -259,7 +286,8 @@ impl World {
     ///
     /// `commit APP VERSION` another version; `offline` nothing can be looked up; `gone TAG` the
     /// folder of a release; `runs APP WHAT` with `nothing`, `rebooted`, `unsupervised N`, `silent
-    /// WHY`, `elsewhere HOST`, `release TAG`, `empty`, `definition`, `healthy N`.
+    /// WHY`, `elsewhere HOST`, `release TAG`, `empty`, `definition`, `healthy N`; `migrated TAG` the
+    /// deploys of a release migrated the database; `snapshot NAME` a snapshot is there.
     pub fn facts(&self, desired: &Desired, text: &str) -> Facts {
         let mut facts = Facts::default();
         for app in desired.apps.values() {
@@ -273,6 +301,7 @@ impl World {
             let replicas = forge.definition.as_ref().map_or(0, |definition| definition.replicas);
             facts.running.insert(app.clone(), serving(Some(release.tag), &forge, replicas));
         }
+        facts.releases.extend(self.snapshot.artifacts.iter().map(|artifact| artifact.name.clone()));
         for (app, running) in &self.serving {
             facts.running.insert(app.clone(), running.clone());
             if let Running::Serving { tag: Some(tag), .. } = running {
@@ -287,6 +316,11 @@ impl World {
                     let version = version(&desired.apps[&app].source, number);
                     facts.sources.insert(app, SourceFact::Version(version));
                 }
+                ["migrated", tag] => {
+                    let rows = self.snapshot.deployments.iter().filter(|row| row.image_tag == *tag);
+                    facts.migrated.extend(rows.map(|row| row.id.clone()));
+                }
+                ["snapshot", name] => facts.snapshots.push((*name).to_owned()),
                 ["offline"] => self.go_offline(desired, &mut facts),
                 ["gone", tag] => assert!(facts.releases.remove(*tag), "there is no release {tag}"),
                 ["runs", app, rest @ ..] => {
