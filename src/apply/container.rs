@@ -53,7 +53,7 @@ impl World {
     }
 
     pub fn labels(&self, app: &AppName) -> Labels {
-        Labels::new(&self.scope, app)
+        Labels::new(&self.scope, app).of_store(&self.store)
     }
 
     /// The name of an app's images, without their tags, such as `shop-prod/web`.

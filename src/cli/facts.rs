@@ -201,7 +201,8 @@ pub async fn gather(
             "nothing was changed; check the `path` of the app in the spec"
         }));
     }
-    let releases = releases(project, desired, stored, offline).await?;
+    let lost = engines::lost(stored, &selection.part.lost);
+    let releases = releases(project, desired, stored, &lost, offline).await?;
     let fields = match selection.refresh {
         true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
@@ -214,6 +215,7 @@ async fn releases(
     project: &Project,
     desired: &Desired,
     stored: &Snapshot,
+    lost: &BTreeSet<AppName>,
     offline: bool,
 ) -> Result<BTreeSet<String>, Failure> {
     let mut there = BTreeSet::new();
@@ -229,6 +231,8 @@ async fn releases(
             (Some(image), true) if !offline && Site::at(&host.host).elsewhere().is_some() => {
                 Ok(image.clone())
             }
+            // It went with its engine.
+            (Some(_), true) if lost.contains(&address.name) => continue,
             (Some(_), _) => {
                 // A cluster has it, or pulls it; or its engine is not asked.
                 there.insert(release.tag);
