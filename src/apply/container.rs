@@ -293,7 +293,7 @@ pub async fn remove(world: &World, app: &AppName, spares: &[String]) -> Result<(
     }
     // What was pulled has no label of ours, and may serve others.
     if spared.is_empty() {
-        engine.unname(&world.repository(app)).await?;
+        engine.unname(&world.repository(app), &world.store).await?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -20,6 +19,7 @@ use super::journal::{Done, InStep, Journal, Row};
 use super::leavings::{Leavings, inner};
 use super::reached::reached;
 use super::remote::{self, Remote};
+use super::snapshot;
 use super::walk::{Gate, Stopped};
 use super::world;
 use crate::address::Address;
@@ -28,8 +28,7 @@ use crate::plan::{DeployWork, Operation, Step};
 use crate::provider::docker::registry;
 use crate::provider::source::{self, local};
 use crate::provider::supervise::client::Observation;
-use crate::provider::supervise::protocol::Command;
-use crate::provider::{dump, machine, releases};
+use crate::provider::{machine, releases};
 use crate::spec::name::AppName;
 use crate::state::Change;
 use crate::state::format::{self, DeployV1, ForgeV1};
@@ -46,7 +45,7 @@ pub async fn deploy(
 ) -> Result<Option<String>, Stopped> {
     let app = &operation.address.name;
     let row = Uuid::now_v7().to_string();
-    let deploying = Deploying::new(run, app, work, &row);
+    let mut deploying = Deploying::new(run, app, work, &row);
     let queued = Change::DeploymentQueued {
         id: row.clone(),
         app: app.clone(),
@@ -56,6 +55,7 @@ pub async fn deploy(
     let intent = json!({ "forge": deploying.forge, "deploy": deploying.release });
     let journal =
         Journal::open(run, operation, gate, Row::Deployment { id: row }, intent, vec![queued]).await?;
+    deploying.must_be_there().await;
     let result = deploying.steps(&journal).await;
     if let Err(stopped) = result {
         deploying.abandon(&stopped).await;
@@ -137,6 +137,17 @@ impl<'a> Deploying<'a> {
         }
     }
 
+    /// A release that is an image is whole only where the engine has the image.
+    async fn must_be_there(&mut self) {
+        if self.made && self.release.is_image() {
+            let (image, engine) = (container::image(&self.dir()), self.run.world.engine().await);
+            self.made = match (image, engine) {
+                (Ok(image), Ok(engine)) => engine.has(&image).await.unwrap_or_default(),
+                _ => false,
+            };
+        }
+    }
+
     async fn steps(&self, journal: &Journal<'_>) -> Result<(), Stopped> {
         journal.step(Step::Clone, |step| self.fetch(step)).await?;
         journal.step(Step::Build, |step| self.build(step)).await?;
@@ -148,7 +159,12 @@ impl<'a> Deploying<'a> {
         {
             return Err(journal.fail(Step::Build, error).await);
         }
-        journal.step(Step::Snapshot, |step| self.snapshot(step)).await?;
+        let database = self.work.snapshot.as_deref();
+        let snapshot = async |step| {
+            let database = database.expect("the step is skipped without a database");
+            snapshot::take(&step, self.app, database, &self.work.commit).await
+        };
+        journal.step(Step::Snapshot, snapshot).await?;
         journal.step(Step::Migrate, |step| self.migrate(step)).await?;
         journal.step(Step::Deploy, |step| self.roll(step)).await?;
         journal.step(Step::Cleanup, |step| self.cleanup(step)).await
@@ -287,41 +303,6 @@ impl<'a> Deploying<'a> {
         }
         let env = self.run.world.env(self.app, &self.work.definition);
         command::shell(&step, command, &inside, &env).await
-    }
-
-    async fn snapshot(&self, step: InStep) -> Result<Done, StepError> {
-        let world = &self.run.world;
-        let database = self.work.snapshot.as_deref().expect("the step is skipped without a database");
-        let folder = &world.folders.snapshots;
-        releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
-        let path = folder.join(dump::file_name(database, &self.work.commit, Timestamp::now()));
-        // One an app: what a killed dump left is begun anew.
-        let partial = folder.join(format!(".{}.part", self.app));
-        dump::begin(&partial).map_err(|error| folder_error(folder, &error))?;
-        let mut env = world.environment.base.clone();
-        match &world.postgres {
-            Some(server) => {
-                env.extend(dump::libpq(server).map_err(|error| StepError::new(error.to_string()))?)
-            }
-            None => env.extend(world.environment.postgres.clone()),
-        }
-        env.entry("PGCONNECT_TIMEOUT".into()).or_insert_with(|| "30".into());
-        let command = Command::Exec(dump::arguments(database, &partial));
-        let result = command::run(&step, &command, "pg_dump", folder, &env).await;
-        let dumped = result.map_err(|error| {
-            let _ = std::fs::remove_file(&partial);
-            let where_to = if world.postgres.is_some() { "`postgres.url`" } else { "the PG* variables" };
-            error.help(format!(
-                "check {where_to} and that pg_dump is installed and not older than the server; nothing was changed"
-            ))
-        })?;
-        let kept = tokio::task::spawn_blocking(move || dump::keep(&partial, &path))
-            .await
-            .expect("keeping a file does not panic")
-            .map_err(|error| folder_error(folder, &error))?;
-        let name = kept.path.file_name().unwrap_or_default().to_string_lossy();
-        let said = format!("snapshots/{name}, {} bytes, sha256 {}\n{dumped}", kept.bytes, kept.checksum);
-        Ok(Done::said(said))
     }
 
     async fn migrate(&self, step: InStep) -> Result<Done, StepError> {

@@ -20,6 +20,7 @@ mod reached;
 pub mod recovery;
 mod remote;
 mod route;
+mod snapshot;
 mod volumes;
 mod walk;
 pub mod world;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::failure::{Exit, Failure};
 use crate::address::{Address, Kind};
 use crate::desired::{Definition, Desired, Runtime};
-use crate::plan::{Plan, Running, Step, Work};
+use crate::plan::{Operation, Plan, Running, Step, Work};
 use crate::provider::docker::address::Address as EngineAddress;
 use crate::provider::docker::served::{Container, Sorted, sort};
 use crate::provider::docker::{Engine, EngineError, Labels};
@@ -270,6 +270,10 @@ pub async fn of(
     });
     let teardowns: Vec<&RemoteEngine> = teardowns.collect();
     if !wanted && teardowns.is_empty() {
+        if there.is_none() && plan.operations.iter().any(on_docker) {
+            // Nothing is begun that could not be ended.
+            Engine::connect(address).await?;
+        }
         return Ok(None);
     }
     let id = Engine::connect(address).await?.id().await?;
@@ -279,6 +283,15 @@ pub async fn of(
         Some(engine) => Err(another(&engine.address, address)),
         None => Ok(Some(own)),
     }
+}
+
+fn on_docker(operation: &Operation) -> bool {
+    let runtime = match &operation.work {
+        Work::Forge(work) => work.runtime,
+        Work::Deploy(work) => work.definition.runtime,
+        Work::Teardown(work) => work.runtime,
+    };
+    runtime == Runtime::Docker
 }
 
 fn another(planned: &str, address: &EngineAddress) -> Failure {
