@@ -53,7 +53,7 @@ impl World {
     }
 
     pub fn labels(&self, app: &AppName) -> Labels {
-        Labels::new(&self.scope, app)
+        Labels::new(&self.scope, app).of_store(&self.store)
     }
 
     /// The name of an app's images, without their tags, such as `shop-prod/web`.
@@ -293,7 +293,7 @@ pub async fn remove(world: &World, app: &AppName, spares: &[String]) -> Result<(
     }
     // What was pulled has no label of ours, and may serve others.
     if spared.is_empty() {
-        engine.unname(&world.repository(app)).await?;
+        engine.unname(&world.repository(app), &world.store).await?;
     }
     Ok(())
 }

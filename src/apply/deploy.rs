@@ -45,7 +45,7 @@ pub async fn deploy(
 ) -> Result<Option<String>, Stopped> {
     let app = &operation.address.name;
     let row = Uuid::now_v7().to_string();
-    let deploying = Deploying::new(run, app, work, &row);
+    let mut deploying = Deploying::new(run, app, work, &row);
     let queued = Change::DeploymentQueued {
         id: row.clone(),
         app: app.clone(),
@@ -56,6 +56,7 @@ pub async fn deploy(
     let intent = json!({ "forge": deploying.forge, "deploy": deploying.release, "leaves": leaves });
     let journal =
         Journal::open(run, operation, gate, Row::Deployment { id: row }, intent, vec![queued]).await?;
+    deploying.must_be_there().await;
     let result = deploying.steps(&journal).await;
     if let Err(stopped) = result {
         deploying.abandon(&stopped).await;
@@ -138,6 +139,17 @@ impl<'a> Deploying<'a> {
             recipe,
             made,
             image: OnceCell::new(),
+        }
+    }
+
+    /// A release that is an image is whole only where the engine has the image.
+    async fn must_be_there(&mut self) {
+        if self.made && self.release.is_image() {
+            let (image, engine) = (container::image(&self.dir()), self.run.world.engine().await);
+            self.made = match (image, engine) {
+                (Ok(image), Ok(engine)) => engine.has(&image).await.unwrap_or_default(),
+                _ => false,
+            };
         }
     }
 

@@ -19,11 +19,10 @@ use crate::desired::Probe;
 use crate::failpoint;
 use crate::provider::docker::hold::Hold;
 use crate::provider::docker::served::{Container, Serves, Sorted, State, sort};
-use crate::provider::docker::{Engine, EngineError};
+use crate::provider::docker::{Engine, EngineError, Labels};
 use crate::provider::supervise::probe;
 use crate::spec::engine::host_name;
 use crate::spec::name::AppName;
-use crate::state::format::store_id;
 
 /// How long a container may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -153,9 +152,9 @@ impl<'a> Remote<'a> {
         let (live, run) = (self.live, &self.step.run);
         let hold = self.hold()?;
         let values = run.world.env_with_volumes(live.app, live.definition)?;
-        let (store, digest) = (store_id(&run.key), live.forge.definition_digest());
-        let replicas = live.definition.replicas;
-        let serves = Serves { store: &store, release: &live.release.tag, definition: &digest, replicas };
+        let digest = live.forge.definition_digest();
+        let (store, replicas) = (&run.world.store, live.definition.replicas);
+        let serves = Serves { store, release: &live.release.tag, definition: &digest, replicas };
         let mut made = Vec::new();
         for replica in 0..replicas {
             run.alive()?;
@@ -303,14 +302,15 @@ impl<'a> Remote<'a> {
         };
         let mut open = false;
         match self.restored(new, old).await {
-            _ if old.is_empty() => {}
+            Ok(_) | Err(Unfit::Failed(..)) if old.is_empty() => {}
             Ok(None) => evidence.push("the release before it was started again and serves".to_owned()),
             Ok(Some(answer)) => {
                 evidence.push(format!(
                     "the release before it was started again; it does not pass the new check: {answer}"
                 ));
             }
-            Err(error) => {
+            Err(Unfit::Lost | Unfit::Cancelled) => return lost,
+            Err(Unfit::Failed(error, _)) => {
                 open = true;
                 evidence.push(format!("the release before it could NOT be started again: {error}"));
             }
@@ -330,7 +330,7 @@ impl<'a> Remote<'a> {
 
     /// Removes what is new, starts what was stopped, and looks whether it runs; the answer of the new
     /// health check where that does not pass.
-    async fn restored(&self, new: &[Made], old: &[&Container]) -> Result<Option<String>, EngineError> {
+    async fn restored(&self, new: &[Made], old: &[&Container]) -> Result<Option<String>, Unfit> {
         let end = Instant::now() + BACK;
         for made in new {
             self.again(Act::Remove, &made.id, end).await?;
@@ -365,15 +365,17 @@ enum Act {
 
 impl Remote<'_> {
     /// Does it once the engine is there, until `end`.
-    async fn again(&self, act: Act, container: &str, end: Instant) -> Result<(), EngineError> {
+    async fn again(&self, act: Act, container: &str, end: Instant) -> Result<(), Unfit> {
         loop {
+            // The lease may have run out while the engine was away.
+            self.step.run.alive().map_err(|_| Unfit::Lost)?;
             let done = match act {
                 Act::Start => self.engine.start(container).await,
                 Act::Remove => self.engine.remove(container).await,
             };
             match done {
                 Err(error) if is_away(&error) && Instant::now() < end => sleep(RETRY).await,
-                done => return done,
+                done => return Ok(done?),
             }
         }
     }
@@ -386,9 +388,9 @@ fn is_away(error: &EngineError) -> bool {
 
 /// The containers of an app.
 async fn of_app(engine: &Engine, run: &Run, app: &AppName) -> Result<Vec<Container>, StepError> {
-    let found = engine.serving(&run.world.labels(app)).await?;
-    let own = store_id(&run.key);
-    match found.iter().find(|container| container.store != own) {
+    // Those of another state, too.
+    let found = engine.serving(&Labels::new(&run.world.scope, app)).await?;
+    match found.iter().find(|container| container.store != run.world.store) {
         Some(other) => Err(StepError::new(format!("the container {} is of another state", other.name))
             .help("apply from where that state is, or give this project or app another name")),
         None => Ok(found),

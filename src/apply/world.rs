@@ -31,6 +31,8 @@ pub struct World {
     pub skip: Vec<PathBuf>,
     pub environment: Environment,
     pub scope: Scope,
+    /// What tells the store from others: see `state::format::store_id`.
+    pub store: String,
     /// Where the Docker engine is.
     pub docker: docker::Address,
     /// That engine, where it is on another host and the plan has apps for it.

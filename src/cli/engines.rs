@@ -7,14 +7,14 @@ use serde::Deserialize;
 use super::failure::{Exit, Failure};
 use crate::address::{Address, Kind};
 use crate::desired::{Definition, Desired, Runtime};
-use crate::plan::{Plan, Running, Work};
+use crate::plan::{Operation, Plan, Running, Step, Work};
 use crate::provider::docker::address::Address as EngineAddress;
 use crate::provider::docker::served::{Container, Sorted, sort};
 use crate::provider::docker::{Engine, EngineError, Labels};
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::format::{RemoteEngine, store_id};
-use crate::state::{Record, Scope, Snapshot};
+use crate::state::{PendingStep, Record, Scope, Snapshot};
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
@@ -61,6 +61,7 @@ pub async fn look(
         return Ok(BTreeMap::new());
     }
     let own = stored.key.as_ref().map(store_id);
+    refuse_what_answers(stored, desired, lost).await?;
     let address = desired.docker.as_deref().filter(|address| Site::at(address).elsewhere().is_some());
     let there = match address.filter(|address| !lost.iter().any(|lost| lost == address)) {
         Some(address) => {
@@ -92,6 +93,46 @@ pub async fn look(
     Ok(seen.collect())
 }
 
+/// An engine that is said to be lost and answers where the spec has it.
+async fn refuse_what_answers(stored: &Snapshot, desired: &Desired, lost: &[String]) -> Result<(), Failure> {
+    let Some(address) = desired.docker.as_ref().filter(|address| lost.contains(address)) else {
+        return Ok(());
+    };
+    let Ok(engine) = Engine::connect(&EngineAddress::of(Some(address))).await else { return Ok(()) };
+    let Ok(id) = engine.id().await else { return Ok(()) };
+    let there = RemoteEngine { address: address.clone(), id };
+    match recorded(stored).into_values().any(|engine| engine.is(&there)) {
+        true => Err(Failure::new(format!("{there} answers, so what it has is not lost"))
+            .help("leave --lost out; what is of another state there is taken away from where that state is")),
+        false => Ok(()),
+    }
+}
+
+/// Ends the tests and migrations that dead runs left on engines of other hosts; how many there were.
+///
+/// # Errors
+/// An engine that cannot be looked at: a migration may go on there.
+pub async fn end_commands(scope: &Scope, stored: &Snapshot, lost: &[String]) -> Result<usize, Failure> {
+    let Some(own) = stored.key.as_ref().map(store_id) else { return Ok(0) };
+    let mut ended = 0;
+    for operation in &stored.operations {
+        let runs = |step: &&PendingStep| {
+            let steps = [Step::Test, Step::Migrate].map(Step::as_str);
+            step.operation == operation.id && steps.contains(&step.step.as_str())
+        };
+        let there = RemoteEngine::deserialize(&operation.intent["forge"]["engine"]);
+        let (Some(_), Ok(there)) = (stored.pending.iter().find(runs), there) else { continue };
+        if lost.contains(&there.address) {
+            continue;
+        }
+        let engine = Engine::connect(&EngineAddress::of(Some(&there.address))).await?;
+        if there.is(&RemoteEngine { address: there.address.clone(), id: engine.id().await? }) {
+            ended += engine.sweep(&Labels::new(scope, &operation.address.name).of_store(&own)).await?;
+        }
+    }
+    Ok(ended)
+}
+
 fn elsewhere(engine: &RemoteEngine) -> Running {
     Running::Elsewhere { host: engine.to_string() }
 }
@@ -108,7 +149,20 @@ fn by_app(containers: Vec<Container>) -> BTreeMap<String, Vec<Container>> {
 fn running(containers: &[Container]) -> Running {
     let Sorted { live, whole, left } = sort(containers);
     let up = live.iter().filter(|container| container.is_up()).count();
-    let Some(one) = live.first().filter(|_| up > 0) else { return Running::Nothing };
+    let Some(one) = live.first().filter(|_| up > 0) else {
+        return match left.is_empty() {
+            true => Running::Nothing,
+            // What a killed exchange left beside nothing.
+            false => Running::Serving {
+                tag: None,
+                definition: None,
+                wanted: 0,
+                healthy: 0,
+                reached: false,
+                image: None,
+            },
+        };
+    };
     let healthy = live.iter().filter(|container| container.runs).count();
     Running::Serving {
         tag: Some(one.release.clone()),
@@ -116,7 +170,7 @@ fn running(containers: &[Container]) -> Running {
         definition: Some(one.definition.clone()).filter(|_| whole && up == live.len()),
         wanted: one.replicas,
         healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
-        reached: !left.iter().any(|container| container.is_up()),
+        reached: left.is_empty(),
         image: Some(one.image.clone()),
     }
 }
@@ -154,11 +208,13 @@ pub async fn tell(scope: &Scope, stored: &Snapshot) -> BTreeMap<AppName, Told> {
         engines.entry(engine.address.clone()).or_default().push((app, engine));
     }
     let mut told = BTreeMap::new();
+    let store = stored.key.as_ref().map(store_id);
     for (address, apps) in engines {
         let looked = async {
             let engine = Engine::connect(&EngineAddress::of(Some(&address))).await?;
             let own = RemoteEngine { address, id: engine.id().await? };
-            Ok::<_, EngineError>((own, by_app(engine.serving(&Labels::of_scope(scope)).await?)))
+            let labels = Labels::of_scope(scope).of_store(store.as_deref().unwrap_or_default());
+            Ok::<_, EngineError>((own, by_app(engine.serving(&labels).await?)))
         };
         let looked = looked.await;
         told.extend(apps.into_iter().map(|(app, recorded)| {
@@ -173,14 +229,21 @@ pub async fn tell(scope: &Scope, stored: &Snapshot) -> BTreeMap<AppName, Told> {
     told
 }
 
-/// The engine of another host that a plan works on, if it does.
+/// The engine of another host that a plan works on, if it does; `lost` are given up by it.
 ///
 /// # Errors
 /// One that cannot be reached, and another than the plan was made for.
-pub async fn of(plan: &Plan, address: &EngineAddress) -> Result<Option<RemoteEngine>, Failure> {
+pub async fn of(
+    plan: &Plan,
+    address: &EngineAddress,
+    lost: &[String],
+) -> Result<Option<RemoteEngine>, Failure> {
     let definitions = plan.operations.iter().filter_map(|operation| match &operation.work {
-        Work::Forge(work) => work.roll.as_ref().map(|roll| &roll.definition),
-        Work::Deploy(work) => Some(&work.definition),
+        Work::Forge(work) => {
+            let recorded = work.live.as_ref().is_some_and(|live| live.engine.is_some());
+            work.roll.as_ref().map(|roll| (&roll.definition, recorded))
+        }
+        Work::Deploy(work) => Some((&work.definition, false)),
         Work::Teardown(_) => None,
     });
     let teardowns = plan.operations.iter().filter_map(|operation| match &operation.work {
@@ -193,8 +256,10 @@ pub async fn of(plan: &Plan, address: &EngineAddress) -> Result<Option<RemoteEng
         .any(|operation| matches!(&operation.work, Work::Forge(work) if work.runtime == Runtime::Docker));
     let there = Site::at(&address.host).elsewhere();
     let mut wanted = forged && there.is_some();
-    for Definition { engine, .. } in definitions.filter(|definition| definition.runtime == Runtime::Docker) {
-        if engine.is_some() != there.is_some() {
+    for (Definition { engine, .. }, recorded) in definitions.filter(|(d, _)| d.runtime == Runtime::Docker) {
+        // What is recorded is known by the engine's id, whatever its address is now.
+        let other = if recorded { engine.is_some() != there.is_some() } else { engine.as_deref() != there };
+        if other {
             return Err(another(engine.as_deref().unwrap_or("on this machine"), address));
         }
         wanted |= engine.is_some();
@@ -205,14 +270,28 @@ pub async fn of(plan: &Plan, address: &EngineAddress) -> Result<Option<RemoteEng
     });
     let teardowns: Vec<&RemoteEngine> = teardowns.collect();
     if !wanted && teardowns.is_empty() {
+        if there.is_none() && plan.operations.iter().any(on_docker) {
+            // Nothing is begun that could not be ended.
+            Engine::connect(address).await?;
+        }
         return Ok(None);
     }
     let id = Engine::connect(address).await?.id().await?;
     let own = RemoteEngine { address: address.host.clone(), id };
-    match live.chain(teardowns).find(|engine| !engine.is(&own)) {
+    let known = live.chain(teardowns).filter(|engine| !lost.contains(&engine.address));
+    match known.into_iter().find(|engine| !engine.is(&own)) {
         Some(engine) => Err(another(&engine.address, address)),
         None => Ok(Some(own)),
     }
+}
+
+fn on_docker(operation: &Operation) -> bool {
+    let runtime = match &operation.work {
+        Work::Forge(work) => work.runtime,
+        Work::Deploy(work) => work.definition.runtime,
+        Work::Teardown(work) => work.runtime,
+    };
+    runtime == Runtime::Docker
 }
 
 fn another(planned: &str, address: &EngineAddress) -> Failure {

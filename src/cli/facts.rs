@@ -205,6 +205,9 @@ pub async fn gather(
     }
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     let live = records.filter_map(|(address, record)| Some((&address.name, record.read::<DeployV1>()?)));
+    let lost = engines::lost(stored, &selection.part.lost);
+    // What is lost went with its engine.
+    let live = live.filter(|(app, _)| !lost.contains(*app));
     let releases = releases(project, desired, stored, live, offline).await?;
     let fields = match selection.refresh {
         true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,

@@ -34,6 +34,7 @@ use crate::render::events_json::EventV1;
 use crate::render::{Printer, summary};
 use crate::scrub::Scrub;
 use crate::spec::name::AppName;
+use crate::state::format;
 use crate::state::lock::ProcessIdentity;
 use crate::state::{Applied, Change, Holder, Lease, Snapshot, StoreError};
 
@@ -121,12 +122,13 @@ impl Locked<'_> {
             return Ok(Exit::Ok);
         }
         let Lock { lease, keeper, control, .. } = lock;
+        let store = format::store_id(&key);
         let run = Arc::new(Run {
             store: Arc::clone(&self.project.store),
             lease: lease.clone(),
             lease_end: keeper.end.clone(),
             key,
-            world: self.world(&plan).await?,
+            world: self.world(&plan, store).await?,
             control: control.clone(),
             events,
             plan: self.saved.map(str::to_owned),
@@ -179,6 +181,8 @@ impl Locked<'_> {
         let project = self.project;
         let jobs = clusters::end_jobs(&project.clusters, &project.scope, &self.desired.kubernetes, &stored);
         ended += self.unless_stopped(control, jobs).await??;
+        let commands = engines::end_commands(&project.scope, &stored, self.lost);
+        ended += self.unless_stopped(control, commands).await??;
         self.unless_stopped(control, recovery::finish_renames(&stored, &home, lease)).await?;
         let look = facts::running(self.project, &stored, self.desired, self.lost, false);
         let running = self.unless_stopped(control, look).await??;
@@ -271,7 +275,7 @@ impl Locked<'_> {
         outcome.map_err(store_failure)
     }
 
-    async fn world(&self, plan: &Plan) -> Result<World, Failure> {
+    async fn world(&self, plan: &Plan, store: String) -> Result<World, Failure> {
         let project = self.project;
         let environment = Environment::of_this_process();
         let docker = docker::Address::of(self.desired.docker.as_deref());
@@ -286,7 +290,8 @@ impl Locked<'_> {
             skip: project.skip(),
             environment,
             scope: project.scope.clone(),
-            remote: engines::of(plan, &docker).await?,
+            store,
+            remote: engines::of(plan, &docker, self.lost).await?,
             docker,
             logins: Logins { own: self.desired.registry.clone() },
             clusters: clusters::of(&project.clusters, plan, &self.desired.kubernetes).await?,

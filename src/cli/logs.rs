@@ -23,7 +23,7 @@ use crate::provider::kubernetes::objects::joined;
 use crate::provider::labels;
 use crate::render::Printer;
 use crate::render::printer::Reader;
-use crate::state::format::RemoteEngine;
+use crate::state::format::{RemoteEngine, store_id};
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -128,7 +128,16 @@ async fn container_logs(
 ) -> Result<Exit, Failure> {
     let engine = Engine::connect(&Address::of(Some(&place.address))).await?;
     let lines = u32::try_from(options.lines).unwrap_or(u32::MAX);
-    let containers = engine.serving(&Labels::new(&project.scope, &options.app)).await?;
+    if !place.is(&RemoteEngine { address: place.address.clone(), id: engine.id().await? }) {
+        return Err(Failure::new(format!(
+            "app `{}` is on {place}, which is another engine now",
+            options.app
+        ))
+        .help("`norn status` shows what runs; reach the engine it is on at that address"));
+    }
+    let own = project.store.known_key().await.map_err(store_failure)?.as_ref().map(store_id);
+    let labels = Labels::new(&project.scope, &options.app).of_store(own.as_deref().unwrap_or_default());
+    let containers = engine.serving(&labels).await?;
     // What never proved fit has something to say where nothing serves.
     let Sorted { live, left, .. } = sort(&containers);
     let serving = if live.is_empty() { left } else { live };
@@ -144,7 +153,11 @@ async fn container_logs(
         });
         let mut said = futures_util::stream::select_all(streams);
         let mut rest: BTreeMap<&str, String> = BTreeMap::new();
-        while let Some((container, Ok(part))) = said.next().await {
+        while let Some((container, part)) = said.next().await {
+            let part = part.map_err(|error| {
+                Failure::new(format!("{place} broke off: {error}"))
+                    .help("run `norn logs` again once it is there")
+            })?;
             let rest = rest.entry(&container.id).or_default();
             rest.push_str(&String::from_utf8_lossy(part.as_ref()));
             while let Some(end) = rest.find('\n') {

@@ -8,6 +8,9 @@ use crate::state::Scope;
 /// What tells an app from the others of its project.
 pub const APP: &str = "dev.norn.app";
 
+/// The store that knows of it: that of another has apps of the same names.
+pub const STORE: &str = "dev.norn.store";
+
 /// Those of all that a project and stage have.
 pub fn of_stage(scope: &Scope) -> BTreeMap<String, String> {
     let stage = scope.stage.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use super::address::Address;
 use super::{Engine, EngineError, HOLDER, Labels};
 use crate::desired::Command;
+use crate::provider::labels::STORE;
 use crate::provider::machine;
 use crate::provider::supervise::process::REPLICA;
 
@@ -92,7 +93,7 @@ impl Hold {
         // Before there is a container that nobody else would end.
         let mut ending = Ending::listen()?;
         let engine = Engine::connect(&self.engine).await?;
-        engine.sweep(&self.whose()).await?;
+        engine.sweep(&self.own()).await?;
         self.volumes(&engine).await?;
         let container = self.create(&engine).await?;
         let held = self.hold(&engine, &container, &mut ending).await;
@@ -102,7 +103,14 @@ impl Hold {
         Ok(code)
     }
 
-    /// Whose it is.
+    /// Whose it is, and which store knows of it.
+    fn own(&self) -> Labels {
+        let Labels(mut labels) = self.whose();
+        labels.extend(self.labels.get_key_value(STORE).map(|(name, value)| (name.clone(), value.clone())));
+        Labels(labels)
+    }
+
+    /// Whose it is. A volume goes on where the store is lost.
     fn whose(&self) -> Labels {
         let whose =
             |name: &str| ["project", "stage", "app"].iter().any(|part| name == format!("dev.norn.{part}"));

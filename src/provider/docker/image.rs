@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::{Engine, EngineError, Labels};
+use crate::provider::labels::STORE;
 
 /// How long it may take until the engine has what it builds from.
 const CONTEXT: Duration = Duration::from_secs(3600);
@@ -104,16 +105,17 @@ impl Engine {
         Ok(found.into_iter().map(image).collect())
     }
 
-    /// Takes the names of a repository, such as `shop-prod/web`, from the images that have them. An image
-    /// that has no other name goes with its last.
-    pub async fn unname(&self, repository: &str) -> Result<(), EngineError> {
+    /// Takes the names of a repository, such as `shop-prod/web`, from the images that have them, but for those
+    /// that another store than `own` knows of. An image that has no other name goes with its last.
+    pub async fn unname(&self, repository: &str, own: &str) -> Result<(), EngineError> {
         let filter = HashMap::from([("reference", vec![repository])]);
         let options = ListImagesOptionsBuilder::new().filters(&filter).build();
         let found = self.docker.list_images(Some(options)).await;
         let found = found.map_err(|error| self.failed("list its images", &error))?;
-        let own = format!("{repository}:");
-        for name in found.into_iter().flat_map(|image| image.repo_tags).filter(|name| name.starts_with(&own))
-        {
+        let prefix = format!("{repository}:");
+        let found =
+            found.into_iter().filter(|image| image.labels.get(STORE).is_none_or(|store| store == own));
+        for name in found.flat_map(|image| image.repo_tags).filter(|name| name.starts_with(&prefix)) {
             self.remove_image(&name).await?;
         }
         Ok(())

@@ -199,6 +199,13 @@ impl Labels {
         Self(labels::of_stage(scope))
     }
 
+    /// Those that one store knows of.
+    #[must_use]
+    pub fn of_store(mut self, store: &str) -> Self {
+        self.0.insert(labels::STORE.to_owned(), store.to_owned());
+        self
+    }
+
     /// With one more, such as `commit`.
     #[must_use]
     pub fn and(mut self, name: &str, value: &str) -> Self {

@@ -21,7 +21,7 @@ use futures_util::{Stream, StreamExt};
 
 use super::hold::{Hold, out_of_memory};
 use super::{Engine, EngineError, Labels};
-use crate::provider::labels::APP;
+use crate::provider::labels::{APP, STORE};
 
 /// The labels that say which release a container serves, and under which definition.
 pub const RELEASE: &str = "dev.norn.release";
@@ -31,8 +31,6 @@ const REPLICAS: &str = "dev.norn.replicas";
 const REPLICA: &str = "dev.norn.replica";
 /// The operation that made them.
 const ROLL: &str = "dev.norn.operation";
-/// The store that knows of them: that of another has apps of the same names.
-const STORE: &str = "dev.norn.store";
 /// The end of the name of one that has not proved fit.
 const NEW: &str = ".new";
 

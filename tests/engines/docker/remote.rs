@@ -159,7 +159,7 @@ fn a_norn_that_is_killed_in_an_exchange_is_made_good_by_the_next() {
     until("it serves", || {
         far.get().as_deref() == Ok("v2 grey two") || began.elapsed() > Duration::from_secs(8)
     });
-    has(&far.ok("plan").out, &["deploy/web", "nothing runs"]);
+    has(&far.ok("plan").out, &["deploy/web", "no whole release of it serves"]);
     far.ok("apply --yes");
     far.comes_to(1, 2);
     assert_eq!(far.open_in_journal(), 0);
@@ -215,12 +215,14 @@ fn replicas_go_live_together_and_one_that_is_taken_away_is_made_good() {
     far.plan_is_empty();
 
     // Killed at any moment of an exchange, the next apply ends where this one was to.
+    let mut struck = 0;
     for wait in [200, 600, 1000, 1400, 1800] {
         far.apps(&workers(&format!("v{wait}")));
         let mut norn = far.spawn("apply --yes");
         std::thread::sleep(Duration::from_millis(wait));
         norn.kill().expect("it is ours");
         norn.wait().expect("it is ours");
+        struck += usize::from(far.open_in_journal() > 0);
         far.ok("apply --yes");
         far.plan_is_empty();
         assert_eq!(far.containers().len(), 3, "after {wait} ms");
@@ -228,8 +230,71 @@ fn replicas_go_live_together_and_one_that_is_taken_away_is_made_good() {
         let logs = far.ok("logs web").out;
         assert_eq!(logs.matches(&format!("works v{wait}")).count(), 3, "{logs}");
     }
+    assert!(struck > 0, "every one had ended");
     far.destroy();
     far.comes_to(0, 0);
+}
+
+#[test]
+fn what_an_exchange_left_beside_what_serves_is_ended_and_nothing_else() {
+    let Some(far) = Far::new() else { return };
+    far.apps(&workers("v1"));
+    far.ok("apply --yes");
+    let serving = far.containers();
+    // As where norn died between calling the new ones fit and ending the old.
+    let labels = far.inspect(&serving[0], "json .Config.Labels");
+    let labels: std::collections::BTreeMap<String, String> =
+        serde_json::from_str(&labels).expect("it is JSON");
+    let labels = labels.iter().map(|(name, value)| match name.as_str() {
+        "dev.norn.operation" => format!("--label {name}=before"),
+        "dev.norn.definition" => format!("--label {name}=before"),
+        "dev.norn.replicas" => format!("--label {name}=9"),
+        _ => format!("--label {name}={value}"),
+    });
+    let labels = labels.collect::<Vec<_>>().join(" ");
+    far.engine.ok(&format!("run --detach {labels} norn-base:1 sleep 600"));
+    has(
+        &far.fails("plan --detailed-exitcode", 2).out,
+        &["containers are not as norn left them", "this plan repairs it"],
+    );
+    far.ok("apply --yes");
+    assert_eq!(far.containers(), serving);
+    far.plan_is_empty();
+    far.destroy();
+    far.comes_to(0, 0);
+}
+
+#[test]
+fn a_plan_for_one_engine_is_not_applied_on_another() {
+    let Some(mut far) = Far::new() else { return };
+    far.web("env: {VERSION: v1}");
+    far.ok("plan --out plan.norn");
+    let other = far.engine.elsewhere();
+    far.shop.sandbox.env.insert("DOCKER_HOST".into(), other);
+    let ran = far.fails("apply plan.norn --yes", 5);
+    has(&ran.err, &["the plan is for the Docker engine", &far.address]);
+    assert_eq!(far.containers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_test_that_another_state_runs_there_goes_on() {
+    let Some(far) = Far::new() else { return };
+    let holder = r#"{"machineId":"away","bootId":"b","pidNamespace":"n","pid":7,"startTime":8}"#;
+    let labels = [
+        format!("dev.norn.project={}", far.project),
+        "dev.norn.stage=".to_owned(),
+        "dev.norn.app=web".to_owned(),
+        "dev.norn.store=another".to_owned(),
+        format!("dev.norn.holder={holder}"),
+    ];
+    let labels: Vec<String> = labels.iter().map(|label| format!("--label {label}")).collect();
+    let theirs = far.engine.ok(&format!("run --detach {} norn-base:1 sleep 600", labels.join(" ")));
+    far.web("env: {VERSION: v1}\nbuild: {test: cat /release}");
+    far.ok("apply --yes");
+    assert_eq!(far.inspect(theirs.trim(), ".State.Running"), "true");
+    far.destroy();
+    assert_eq!(far.inspect(theirs.trim(), ".State.Running"), "true");
+    far.engine.ok(&format!("rm --force {}", theirs.trim()));
 }
 
 #[test]
@@ -268,6 +333,23 @@ fn an_engine_that_is_lost_is_given_up() {
 }
 
 #[test]
+fn an_app_of_an_engine_that_is_lost_goes_live_here() {
+    let Some(mut far) = Far::new() else { return };
+    far.web("env: {VERSION: v1}");
+    far.ok("apply --yes");
+    let address = far.address.clone();
+    has(&far.fails(&format!("plan --lost {address}"), 1).err, &["answers, so what it has is not lost"]);
+    far.engine.ok(&format!("rm --force {}", far.containers()[0]));
+    let here = far.engine.host().to_owned();
+    far.shop.sandbox.env.insert("DOCKER_HOST".into(), here);
+    far.web("env: {VERSION: v2}");
+    far.ok(&format!("apply --yes --lost {address}"));
+    assert_eq!(far.shop.get().expect("it answers here"), "v2 grey one");
+    far.plan_is_empty();
+    far.destroy();
+}
+
+#[test]
 fn an_engine_that_is_away_for_a_moment_ends_no_exchange() {
     let Some(engine) = Engine::apart(WHAT) else { return };
     let address = engine.elsewhere();
@@ -285,10 +367,7 @@ fn an_engine_that_is_away_for_a_moment_ends_no_exchange() {
     engine.kill();
     engine.revive();
     let ended = norn.wait().expect("it is ours");
-    if !ended.success() {
-        // What the engine took down with it was told, and the next apply goes on.
-        far.ok("apply --yes");
-    }
+    assert!(ended.success(), "{ended}");
     far.plan_is_empty();
     assert_eq!(far.of_engine("ps", "{{.Names}}").len(), 3);
     far.destroy();
