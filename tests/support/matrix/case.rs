@@ -96,13 +96,13 @@ impl Case<'_> {
         let stage = self.change.stage();
         let mut story = String::new();
         let mut missed = false;
-        for (nth, strike) in self.strikes.iter().enumerate() {
+        for strike in &self.strikes {
             let struck = stage.apply(Some(strike), self.change.heartbeat());
             story += &format!("struck at {}:{}: {}\n", strike.point, strike.fault, struck.story());
-            // What else is under way when the first one hits is not the same each time, and so is not what
-            // there is to recover.
-            missed = nth > 0 && !stage.has_reached(strike) && self.ended(&struck);
-            if missed {
+            // What is under way when the first one hits, and so what there is to recover, is not the same each
+            // time; nor is whether a call meets a conflict and is made again.
+            if !stage.has_reached(strike) && self.ended(&struck) {
+                missed = true;
                 continue;
             }
             if let Some(failure) = stage.unexpected(strike, &struck, self.change.succeeds()) {

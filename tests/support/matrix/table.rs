@@ -13,7 +13,7 @@ pub struct Outcome {
     pub difference: Option<Difference>,
     /// What norn said.
     pub story: String,
-    /// Whether the second strike found nothing at its point: the case was one of the first alone.
+    /// Whether a strike found nothing at its point.
     pub missed: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Table {
     cases: usize,
 }
 
-/// Of how many cases one may miss its second strike.
+/// Of how many cases one may find nothing to strike.
 const MISSED: usize = 50;
 
 impl Table {
@@ -97,6 +97,6 @@ impl Table {
         assert!(self.cases > 0, "there is no case of that name");
         assert!(self.wrong == 0, "{} of {} cases went wrong", self.wrong, self.cases);
         let (missed, cases) = (self.missed, self.cases);
-        assert!(missed * MISSED <= cases, "{missed} of {cases} cases had nothing to strike a second time");
+        assert!(missed * MISSED <= cases, "{missed} of {cases} cases had nothing to strike");
     }
 }
