@@ -162,6 +162,7 @@ pub async fn gather(
     desired: &Desired,
     stored: &Snapshot,
     running: BTreeMap<AppName, Running>,
+    lost: BTreeSet<AppName>,
     selection: &Selection,
 ) -> Result<Facts, Failure> {
     let offline = selection.offline;
@@ -201,13 +202,12 @@ pub async fn gather(
             "nothing was changed; check the `path` of the app in the spec"
         }));
     }
-    let lost = engines::lost(stored, &selection.part.lost);
     let releases = releases(project, desired, stored, &lost, offline).await?;
     let fields = match selection.refresh {
         true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
     };
-    Ok(Facts { sources, running, fields, releases, ..Facts::default() })
+    Ok(Facts { sources, running, fields, lost, releases })
 }
 
 /// The tags whose release is there: its folder, and its image where it is one.

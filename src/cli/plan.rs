@@ -101,12 +101,12 @@ impl Made {
         if !busy {
             settles += leavings::find(&project.folders, &desired, &stored, &running).len();
         }
-        let mut facts = if options.destroy || options.restart.is_some() {
-            plan::Facts { running, ..plan::Facts::default() }
+        let lost = engines::lost(&stored, &selection.part.lost);
+        let facts = if options.destroy || options.restart.is_some() {
+            plan::Facts { running, lost, ..plan::Facts::default() }
         } else {
-            facts::gather(project, &desired, &stored, running, selection).await?
+            facts::gather(project, &desired, &stored, running, lost, selection).await?
         };
-        facts.lost = engines::lost(&stored, &selection.part.lost);
         let mut made = Self {
             desired,
             stored,
