@@ -118,15 +118,21 @@ pub fn hosts(snapshot: &Snapshot) -> BTreeMap<AppName, Host> {
 /// Where runs that did not end may have put apps live.
 fn meant(snapshot: &Snapshot) -> BTreeMap<AppName, Host> {
     let meant = |operation: &Journaled| {
-        let puts_live = |step: &PendingStep| {
-            let steps = [Step::CreateDeployment, Step::Deploy].map(Step::as_str);
-            step.operation == operation.id && steps.contains(&step.step.as_str())
-        };
-        snapshot.pending.iter().find(|step| puts_live(step))?;
         let host = Host::deserialize(&operation.intent["forge"]["host"]).ok()?;
         Some((operation.address.name.clone(), host))
     };
-    snapshot.operations.iter().filter_map(meant).collect()
+    left_in(snapshot, &[Step::CreateDeployment, Step::Deploy]).filter_map(meant).collect()
+}
+
+/// The operations that did not end and were in one of these steps.
+pub fn left_in<'a>(snapshot: &'a Snapshot, steps: &'a [Step]) -> impl Iterator<Item = &'a Journaled> {
+    let was_in = |operation: &&Journaled| {
+        let of_it = |step: &PendingStep| {
+            step.operation == operation.id && steps.iter().any(|known| known.as_str() == step.step)
+        };
+        snapshot.pending.iter().any(of_it)
+    };
+    snapshot.operations.iter().filter(was_in)
 }
 
 /// The record of an app that a dead run may have put live where it cannot be seen from here.

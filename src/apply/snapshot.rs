@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::command;
 use super::events::StepError;
-use super::files::folder_error;
+use super::files::{blocking, folder_error};
 use super::journal::{Done, InStep};
 use crate::provider::supervise::protocol::Command;
 use crate::provider::{dump, releases};
@@ -22,7 +22,7 @@ pub async fn take(step: &InStep, app: &AppName, database: &str, commit: &str) ->
     releases::private_folder(folder).map_err(|error| folder_error(folder, &error))?;
     let path = folder.join(dump::file_name(database, commit, Timestamp::now()));
     // One an app: what a killed dump left is begun anew.
-    let partial = folder.join(format!(".{}.part", app));
+    let partial = folder.join(format!(".{app}.part"));
     dump::begin(&partial).map_err(|error| folder_error(folder, &error))?;
     let mut env = world.environment.base.clone();
     match &world.postgres {
@@ -39,10 +39,8 @@ pub async fn take(step: &InStep, app: &AppName, database: &str, commit: &str) ->
             "check {where_to} and that pg_dump is installed and not older than the server; nothing was changed"
         ))
     })?;
-    let kept = tokio::task::spawn_blocking(move || dump::keep(&partial, &path))
-        .await
-        .expect("keeping a file does not panic")
-        .map_err(|error| folder_error(folder, &error))?;
+    let kept = blocking(move || dump::keep(&partial, &path)).await;
+    let kept = kept.map_err(|error| folder_error(folder, &error))?;
     let name = kept.path.file_name().unwrap_or_default().to_string_lossy();
     let said = format!("snapshots/{name}, {} bytes, sha256 {}\n{dumped}", kept.bytes, kept.checksum);
     Ok(Done::said(said))

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::failure::Failure;
-use crate::address::{Address, Kind};
+use super::recorded;
+use crate::apply::recovery;
 use crate::desired::{Desired, Kubernetes};
 use crate::plan::{Plan, Running, Step, Work};
 use crate::provider::cloudflare::Cloudflare;
@@ -17,7 +18,7 @@ use crate::provider::kubernetes::{Cluster, ClusterError};
 use crate::provider::labels;
 use crate::spec::name::AppName;
 use crate::state::format::Namespace;
-use crate::state::{Journaled, PendingStep, Record, Scope, Snapshot};
+use crate::state::{Scope, Snapshot};
 
 /// How long a Job may take to go.
 const GONE: Duration = Duration::from_secs(120);
@@ -80,20 +81,12 @@ type Apps = BTreeMap<AppName, Option<Namespace>>;
 
 /// The apps that are in a namespace, and where that is, as far as it is recorded.
 pub fn recorded(stored: &Snapshot) -> BTreeMap<AppName, Namespace> {
-    let forged = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Forge);
-    // Every plan asks, of all apps: the rest of a record is not looked at.
-    let there = |(address, record): (&Address, &Record)| {
-        Some((address.name.clone(), Namespace::deserialize(record.body.get("namespace")?).ok()?))
-    };
-    forged.filter_map(there).collect()
+    recorded::places(stored, "namespace")
 }
 
 /// The apps that are in a cluster, or are to be.
 pub fn apps(stored: &Snapshot, desired: &Desired) -> Apps {
-    let wanted = desired.apps.values().filter(|app| app.definition.runtime.is_kubernetes());
-    let new = wanted.filter(|app| !stored.resources.contains_key(&Address::forge(&app.name)));
-    let recorded = recorded(stored).into_iter().map(|(name, namespace)| (name, Some(namespace)));
-    new.map(|app| (app.name.clone(), None)).chain(recorded).collect()
+    recorded::with_new(recorded(stored), stored, desired, |definition| definition.runtime.is_kubernetes())
 }
 
 /// What runs of these apps; those without a namespace are to be in that of the spec. Nothing is left of
@@ -225,13 +218,8 @@ pub async fn end_jobs(
     spec: &Kubernetes,
     stored: &Snapshot,
 ) -> Result<usize, ClusterError> {
-    let migrates = |operation: &&Journaled| {
-        let of_it =
-            |step: &PendingStep| step.operation == operation.id && step.step == Step::Migrate.as_str();
-        stored.pending.iter().any(of_it)
-    };
     let mut ended = 0;
-    for operation in stored.operations.iter().filter(migrates) {
+    for operation in recovery::left_in(stored, &[Step::Migrate]) {
         let Ok(namespace) = Namespace::deserialize(&operation.intent["forge"]["namespace"]) else { continue };
         let cluster = reached.at(spec, &namespace.name).await?;
         if !is_here(&namespace, &cluster) {

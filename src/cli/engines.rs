@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::failure::{Exit, Failure};
-use crate::address::{Address, Kind};
+use super::recorded;
+use crate::apply::recovery;
 use crate::desired::{Definition, Desired, Runtime};
 use crate::plan::{Operation, Plan, Running, Step, Work};
 use crate::provider::docker::address::Address as EngineAddress;
@@ -14,7 +15,7 @@ use crate::provider::docker::{Engine, EngineError, Labels};
 use crate::spec::engine::Site;
 use crate::spec::name::AppName;
 use crate::state::format::{RemoteEngine, store_id};
-use crate::state::{PendingStep, Record, Scope, Snapshot};
+use crate::state::{Scope, Snapshot};
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
@@ -24,12 +25,7 @@ impl From<EngineError> for Failure {
 
 /// The apps that are on an engine of another host, and which, as far as that is recorded.
 pub fn recorded(stored: &Snapshot) -> BTreeMap<AppName, RemoteEngine> {
-    let forged = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Forge);
-    // Every plan asks, of all apps: the rest of a record is not looked at.
-    let there = |(address, record): (&Address, &Record)| {
-        Some((address.name.clone(), RemoteEngine::deserialize(record.body.get("engine")?).ok()?))
-    };
-    forged.filter_map(there).collect()
+    recorded::places(stored, "engine")
 }
 
 /// The apps on engines that are `lost`.
@@ -40,10 +36,17 @@ pub fn lost(stored: &Snapshot, lost: &[String]) -> BTreeSet<AppName> {
 
 /// The apps that are on such an engine, or are to be.
 pub fn apps(stored: &Snapshot, desired: &Desired) -> BTreeMap<AppName, Option<RemoteEngine>> {
-    let wanted = desired.apps.values().filter(|app| app.definition.engine.is_some());
-    let new = wanted.filter(|app| !stored.resources.contains_key(&Address::forge(&app.name)));
-    let recorded = recorded(stored).into_iter().map(|(name, engine)| (name, Some(engine)));
-    new.map(|app| (app.name.clone(), None)).chain(recorded).collect()
+    recorded::with_new(recorded(stored), stored, desired, |definition| definition.engine.is_some())
+}
+
+/// Connects to an engine, and says which it is.
+///
+/// # Errors
+/// One that cannot be reached.
+pub async fn reach(address: &EngineAddress) -> Result<(Engine, RemoteEngine), EngineError> {
+    let engine = Engine::connect(address).await?;
+    let id = engine.id().await?;
+    Ok((engine, RemoteEngine { address: address.host.clone(), id }))
 }
 
 /// What runs of these apps. Nothing is left of what ran on the `lost` engines.
@@ -65,8 +68,7 @@ pub async fn look(
     let address = desired.docker.as_deref().filter(|address| Site::at(address).elsewhere().is_some());
     let there = match address.filter(|address| !lost.iter().any(|lost| lost == address)) {
         Some(address) => {
-            let engine = Engine::connect(&EngineAddress::of(Some(address))).await?;
-            let place = RemoteEngine { address: address.to_owned(), id: engine.id().await? };
+            let (engine, place) = reach(&EngineAddress::of(Some(address))).await?;
             Some((place, by_app(engine.serving(&Labels::of_scope(scope)).await?)))
         }
         None => None,
@@ -98,9 +100,7 @@ async fn refuse_what_answers(stored: &Snapshot, desired: &Desired, lost: &[Strin
     let Some(address) = desired.docker.as_ref().filter(|address| lost.contains(address)) else {
         return Ok(());
     };
-    let Ok(engine) = Engine::connect(&EngineAddress::of(Some(address))).await else { return Ok(()) };
-    let Ok(id) = engine.id().await else { return Ok(()) };
-    let there = RemoteEngine { address: address.clone(), id };
+    let Ok((_, there)) = reach(&EngineAddress::of(Some(address))).await else { return Ok(()) };
     match recorded(stored).into_values().any(|engine| engine.is(&there)) {
         true => Err(Failure::new(format!("{there} answers, so what it has is not lost"))
             .help("leave --lost out; what is of another state there is taken away from where that state is")),
@@ -115,18 +115,13 @@ async fn refuse_what_answers(stored: &Snapshot, desired: &Desired, lost: &[Strin
 pub async fn end_commands(scope: &Scope, stored: &Snapshot, lost: &[String]) -> Result<usize, Failure> {
     let Some(own) = stored.key.as_ref().map(store_id) else { return Ok(0) };
     let mut ended = 0;
-    for operation in &stored.operations {
-        let runs = |step: &&PendingStep| {
-            let steps = [Step::Test, Step::Migrate].map(Step::as_str);
-            step.operation == operation.id && steps.contains(&step.step.as_str())
-        };
-        let there = RemoteEngine::deserialize(&operation.intent["forge"]["engine"]);
-        let (Some(_), Ok(there)) = (stored.pending.iter().find(runs), there) else { continue };
+    for operation in recovery::left_in(stored, &[Step::Test, Step::Migrate]) {
+        let Ok(there) = RemoteEngine::deserialize(&operation.intent["forge"]["engine"]) else { continue };
         if lost.contains(&there.address) {
             continue;
         }
-        let engine = Engine::connect(&EngineAddress::of(Some(&there.address))).await?;
-        if there.is(&RemoteEngine { address: there.address.clone(), id: engine.id().await? }) {
+        let (engine, now) = reach(&EngineAddress::of(Some(&there.address))).await?;
+        if there.is(&now) {
             ended += engine.sweep(&Labels::new(scope, &operation.address.name).of_store(&own)).await?;
         }
     }
@@ -211,8 +206,7 @@ pub async fn tell(scope: &Scope, stored: &Snapshot) -> BTreeMap<AppName, Told> {
     let store = stored.key.as_ref().map(store_id);
     for (address, apps) in engines {
         let looked = async {
-            let engine = Engine::connect(&EngineAddress::of(Some(&address))).await?;
-            let own = RemoteEngine { address, id: engine.id().await? };
+            let (engine, own) = reach(&EngineAddress::of(Some(&address))).await?;
             let labels = Labels::of_scope(scope).of_store(store.as_deref().unwrap_or_default());
             Ok::<_, EngineError>((own, by_app(engine.serving(&labels).await?)))
         };
@@ -246,10 +240,6 @@ pub async fn of(
         Work::Deploy(work) => Some((&work.definition, false)),
         Work::Teardown(_) => None,
     });
-    let teardowns = plan.operations.iter().filter_map(|operation| match &operation.work {
-        Work::Teardown(work) => work.engine.as_ref(),
-        Work::Forge(_) | Work::Deploy(_) => None,
-    });
     let forged = plan
         .operations
         .iter()
@@ -264,22 +254,24 @@ pub async fn of(
         }
         wanted |= engine.is_some();
     }
-    let live = plan.operations.iter().filter_map(|operation| match &operation.work {
-        Work::Forge(work) => work.live.as_ref()?.engine.as_ref(),
-        Work::Deploy(_) | Work::Teardown(_) => None,
-    });
-    let teardowns: Vec<&RemoteEngine> = teardowns.collect();
-    if !wanted && teardowns.is_empty() {
+    wanted |= plan
+        .operations
+        .iter()
+        .any(|operation| matches!(&operation.work, Work::Teardown(work) if work.engine.is_some()));
+    if !wanted {
         if there.is_none() && plan.operations.iter().any(on_docker) {
             // Nothing is begun that could not be ended.
             Engine::connect(address).await?;
         }
         return Ok(None);
     }
-    let id = Engine::connect(address).await?.id().await?;
-    let own = RemoteEngine { address: address.host.clone(), id };
-    let known = live.chain(teardowns).filter(|engine| !lost.contains(&engine.address));
-    match known.into_iter().find(|engine| !engine.is(&own)) {
+    let (_, own) = reach(address).await?;
+    let mut known = plan.operations.iter().filter_map(|operation| match &operation.work {
+        Work::Forge(work) => work.live.as_ref()?.engine.as_ref(),
+        Work::Teardown(work) => work.engine.as_ref(),
+        Work::Deploy(_) => None,
+    });
+    match known.find(|engine| !lost.contains(&engine.address) && !engine.is(&own)) {
         Some(engine) => Err(another(&engine.address, address)),
         None => Ok(Some(own)),
     }

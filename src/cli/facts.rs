@@ -164,6 +164,7 @@ pub async fn gather(
     desired: &Desired,
     stored: &Snapshot,
     running: BTreeMap<AppName, Running>,
+    lost: BTreeSet<AppName>,
     selection: &Selection,
 ) -> Result<Facts, Failure> {
     let offline = selection.offline;
@@ -205,7 +206,6 @@ pub async fn gather(
     }
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     let live = records.filter_map(|(address, record)| Some((&address.name, record.read::<DeployV1>()?)));
-    let lost = engines::lost(stored, &selection.part.lost);
     // What is lost went with its engine.
     let live = live.filter(|(app, _)| !lost.contains(*app));
     let releases = releases(project, desired, stored, live, offline).await?;
@@ -213,7 +213,7 @@ pub async fn gather(
         true => refresh::fields(&project.clusters, &project.scope, desired, stored, &running).await?,
         false => BTreeMap::new(),
     };
-    Ok(Facts { sources, running, fields, releases, ..Facts::default() })
+    Ok(Facts { sources, running, fields, lost, releases, ..Facts::default() })
 }
 
 /// What a rollback of an app needs: which of its releases are there, and what was done to its database.

@@ -14,9 +14,9 @@ use super::clusters;
 use super::engines;
 use super::failure::{Exit, Failure};
 use super::project::{Project, store_failure};
+use crate::provider::docker::Labels;
 use crate::provider::docker::address::Address;
 use crate::provider::docker::served::{Container, Sorted, sort};
-use crate::provider::docker::{Engine, Labels};
 use crate::provider::kubernetes::Cluster;
 use crate::provider::kubernetes::logs::Line;
 use crate::provider::kubernetes::objects::joined;
@@ -126,9 +126,9 @@ async fn container_logs(
     options: &Logs,
     printer: Printer,
 ) -> Result<Exit, Failure> {
-    let engine = Engine::connect(&Address::of(Some(&place.address))).await?;
+    let (engine, now) = engines::reach(&Address::of(Some(&place.address))).await?;
     let lines = u32::try_from(options.lines).unwrap_or(u32::MAX);
-    if !place.is(&RemoteEngine { address: place.address.clone(), id: engine.id().await? }) {
+    if !place.is(&now) {
         return Err(Failure::new(format!(
             "app `{}` is on {place}, which is another engine now",
             options.app

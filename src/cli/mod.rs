@@ -18,6 +18,7 @@ mod place;
 mod plan;
 mod plan_file;
 mod project;
+mod recorded;
 mod refresh;
 mod schema;
 mod show;

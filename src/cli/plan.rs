@@ -102,15 +102,15 @@ impl Made {
         if !busy {
             settles += leavings::find(&project.folders, &desired, &stored, &running).len();
         }
-        let mut facts = if let Some(wanted) = &options.rollback {
+        let lost = engines::lost(&stored, &selection.part.lost);
+        let facts = if let Some(wanted) = &options.rollback {
             let facts = facts::to_go_back(project, &desired, &stored, &wanted.app).await?;
-            plan::Facts { running, ..facts }
+            plan::Facts { running, lost, ..facts }
         } else if options.destroy || options.restart.is_some() {
-            plan::Facts { running, ..plan::Facts::default() }
+            plan::Facts { running, lost, ..plan::Facts::default() }
         } else {
-            facts::gather(project, &desired, &stored, running, selection).await?
+            facts::gather(project, &desired, &stored, running, lost, selection).await?
         };
-        facts.lost = engines::lost(&stored, &selection.part.lost);
         let mut made = Self {
             desired,
             stored,

@@ -25,7 +25,6 @@ use uuid::Uuid;
 use super::address::Address;
 use super::{Engine, EngineError, HOLDER, Labels};
 use crate::desired::Command;
-use crate::provider::labels::STORE;
 use crate::provider::machine;
 use crate::provider::supervise::process::REPLICA;
 
@@ -105,16 +104,18 @@ impl Hold {
 
     /// Whose it is, and which store knows of it.
     fn own(&self) -> Labels {
-        let Labels(mut labels) = self.whose();
-        labels.extend(self.labels.get_key_value(STORE).map(|(name, value)| (name.clone(), value.clone())));
-        Labels(labels)
+        self.labelled(&["project", "stage", "app", "store"])
     }
 
     /// Whose it is. A volume goes on where the store is lost.
     fn whose(&self) -> Labels {
-        let whose =
-            |name: &str| ["project", "stage", "app"].iter().any(|part| name == format!("dev.norn.{part}"));
-        let labels = self.labels.iter().filter(|(name, _)| whose(name));
+        self.labelled(&["project", "stage", "app"])
+    }
+
+    /// Those of its labels that have these names behind `dev.norn.`.
+    fn labelled(&self, parts: &[&str]) -> Labels {
+        let named = |name: &str| parts.iter().any(|part| name == format!("dev.norn.{part}"));
+        let labels = self.labels.iter().filter(|(name, _)| named(name));
         Labels(labels.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 

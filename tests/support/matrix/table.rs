@@ -13,6 +13,8 @@ pub struct Outcome {
     pub difference: Option<Difference>,
     /// What norn said.
     pub story: String,
+    /// Whether a strike found nothing at its point.
+    pub missed: bool,
 }
 
 /// The name of the change, the case, and what became of it.
@@ -20,7 +22,7 @@ pub type Tried<'a> = (String, Case<'a>, Outcome);
 
 impl Outcome {
     pub fn failed(why: String) -> Self {
-        Self { failure: Some(why), difference: None, story: String::new() }
+        Self { failure: Some(why), difference: None, story: String::new(), missed: false }
     }
 
     /// All that went wrong, if anything did, and how to see it again.
@@ -45,14 +47,19 @@ impl Outcome {
 pub struct Table {
     rows: String,
     wrong: usize,
+    missed: usize,
     cases: usize,
 }
+
+/// Of how many cases one may find nothing to strike.
+const MISSED: usize = 50;
 
 impl Table {
     /// Adds the figures of further changes.
     pub fn merge(&mut self, other: Self) {
         self.rows += &other.rows;
         self.wrong += other.wrong;
+        self.missed += other.missed;
         self.cases += other.cases;
     }
 
@@ -62,6 +69,7 @@ impl Table {
         for (_, case, outcome) in results.iter().filter(|(name, _, _)| name == of) {
             cases += 1;
             failed += usize::from(outcome.failure.is_some());
+            self.missed += usize::from(outcome.missed);
             if let Some(difference) = &outcome.difference {
                 orphans += difference.orphans.len();
                 duplicates += difference.duplicates.len();
@@ -88,5 +96,7 @@ impl Table {
         fs::write(target.join(file), &table).expect("the target folder is writable");
         assert!(self.cases > 0, "there is no case of that name");
         assert!(self.wrong == 0, "{} of {} cases went wrong", self.wrong, self.cases);
+        let (missed, cases) = (self.missed, self.cases);
+        assert!(missed * MISSED <= cases, "{missed} of {cases} cases had nothing to strike");
     }
 }
