@@ -17,6 +17,7 @@ use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use crate::cluster::{Cluster, Namespace};
 use crate::get;
@@ -165,7 +166,7 @@ fn has(text: &str, words: &[&str]) {
 
 /// Asks without a pause while something is done: not one request may be lost.
 fn under_load(host: &str, port: u16, work: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
+    let (began, stop) = (Instant::now(), AtomicBool::new(false));
     let (asked, lost) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -173,7 +174,8 @@ fn under_load(host: &str, port: u16, work: impl FnOnce()) {
                 while !stop.load(Ordering::Relaxed) {
                     asked.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = get(host, port) {
-                        lost.lock().expect("no reader panics").push(error);
+                        let at = began.elapsed().as_millis();
+                        lost.lock().expect("no reader panics").push(format!("{at} ms: {error}"));
                     }
                 }
             });
@@ -184,5 +186,6 @@ fn under_load(host: &str, port: u16, work: impl FnOnce()) {
     });
     let (lost, asked) = (lost.into_inner().expect("no reader panicked"), asked.into_inner());
     assert!(asked > 200, "only {asked} requests were made");
-    assert_eq!(lost, Vec::<String>::new(), "of {asked}");
+    let told = lost.iter().take(5).chain(lost.iter().rev().take(1)).collect::<Vec<_>>();
+    assert!(lost.is_empty(), "{} of {asked} requests were lost: {told:#?}", lost.len());
 }

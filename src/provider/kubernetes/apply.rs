@@ -108,8 +108,10 @@ impl Cluster {
     /// # Errors
     /// One of others, fields of others, fields that cannot be changed, rules and quotas of the cluster.
     pub async fn apply(&self, scope: &Scope, object: &Object, how: How) -> Result<Applied, ClusterError> {
-        let Object { address, body } = object;
+        let address = &object.address;
         let before = self.look(address).await?;
+        let object = &before.as_ref().map_or_else(|| object.clone(), |before| object.over(before));
+        let body = &object.body;
         let foreign = |before: &Value| {
             self.own(scope, address, before).and_then(|()| of_one_app(self, object, before)).err()
         };

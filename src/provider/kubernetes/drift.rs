@@ -20,7 +20,7 @@ pub struct Difference {
 
 /// What differs, in the order of the wanted fields; then what norn once set and is to go.
 pub fn drift(wanted: &Object, found: &Value) -> Vec<Difference> {
-    let mut differences = Vec::new();
+    let (wanted, mut differences) = (&wanted.over(found), Vec::new());
     compare("", &wanted.body, Some(found), &mut differences);
     let entries = found["metadata"]["managedFields"].as_array().into_iter().flatten();
     for entry in entries.filter(|entry| entry["manager"] == MANAGER && entry["operation"] == "Apply") {

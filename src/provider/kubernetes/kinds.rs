@@ -92,3 +92,24 @@ pub struct Object {
     /// What norn owns of it.
     pub body: Value,
 }
+
+impl Object {
+    /// The object to be put over the one that is there. The ports of a Service keep their names: proxies
+    /// find the pods by them, and for a moment find none when one changes.
+    pub(super) fn over(&self, found: &Value) -> Self {
+        let mut object = self.clone();
+        if self.address.kind != Kind::Service {
+            return object;
+        }
+        for port in object.body["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            let mut there = found["spec"]["ports"].as_array().into_iter().flatten();
+            let there = there.find(|one| ["port", "protocol"].iter().all(|field| one[field] == port[field]));
+            let Some((port, there)) = port.as_object_mut().zip(there) else { continue };
+            match there.get("name") {
+                Some(name) => port.insert("name".to_owned(), name.clone()),
+                None => port.remove("name"),
+            };
+        }
+        object
+    }
+}

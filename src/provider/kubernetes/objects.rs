@@ -174,7 +174,7 @@ impl App<'_> {
         let Ingress { class, host } = self.definition.ingress.as_ref()?;
         let mut object = self.object(Kind::Ingress, self.name.as_str(), &self.labels(false));
         annotate(&mut object, DEFINITION, self.extra.digest.as_deref());
-        let backend = json!({"service": {"name": self.name.to_string(), "port": {"name": PORT}}});
+        let backend = json!({"service": {"name": self.name.to_string(), "port": {"number": 80}}});
         let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
         object.body["spec"] =
             json!({"ingressClassName": class, "rules": [{"host": host, "http": {"paths": paths}}]});

@@ -136,6 +136,7 @@ fn what_norn_owns_and_does_not_want_is_told_and_nothing_of_others() {
     found["metadata"]["annotations"] = json!({"norn/old": "x", "theirs": "y"});
     found["spec"]["clusterIP"] = json!("10.0.0.1");
     found["spec"]["ports"][0]["targetPort"] = json!(9000);
+    found["spec"]["ports"][0]["name"] = json!("theirs");
     let fields = json!({"f:metadata": {"f:annotations": {"f:norn/old": {}}}, "f:spec": {"f:ports": {
         ".": {}, "k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:targetPort": {}},
     }}});

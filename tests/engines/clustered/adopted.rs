@@ -59,6 +59,8 @@ fn what_serves_is_taken_over_without_a_lost_request() {
     );
     let env = shown("deployment web --output jsonpath={.spec.template.spec.containers[0].env[*].name}");
     assert_eq!(env, "PORT VERSION");
+    // Its port keeps its name: while that changes, nobody is sent to a pod.
+    assert_eq!(shown("service web --output jsonpath={.spec.ports[*].name}"), "");
     assert_eq!(shown("service web --output jsonpath={.spec.ports[*].targetPort}"), "http");
     until("the service has both pods", || {
         let slices = "endpointslices --selector kubernetes.io/service-name=web";
