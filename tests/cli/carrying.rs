@@ -366,7 +366,7 @@ fn a_database_of_v1_moves_too() {
     let history = sandbox.norn("history --json").ok().out;
     let db = rusqlite::Connection::open(sandbox.path(".norn/state.db")).expect("the state opens");
     // Without norn's own tables it is one.
-    for table in ["steps", "operations", "runs", "resources", "locks", "meta"] {
+    for table in ["steps", "operations", "runs", "resources", "locks", "meta", "artifacts"] {
         db.execute_batch(&format!("drop table norn_{table}")).expect("it is there");
     }
     db.execute_batch("alter table deployments add column capabilities").expect("it is new");

@@ -301,18 +301,18 @@ fn a_state_that_another_brings_to_this_version_is_waited_for() {
     };
     let held = "run = 'another', machine_id = 'another', expires_at = '2999-01-01T00:00:00.000000Z'";
     // Nobody is at work on it: the user has to be.
-    schema(2);
+    schema(3);
     sandbox.norn("plan").exits(1).one_error().says("norn state upgrade");
     row(&sandbox, held);
     let waiting = ["plan", "status", "apply --yes"].map(|line| sandbox.norn(line).start());
     thread::sleep(Duration::from_secs(1));
-    schema(3);
+    schema(4);
     row(&sandbox, "run = null");
     for waiting in waiting {
         let ended = waiting.end();
         assert_eq!(ended.code, Some(0), "{}", ended.all());
     }
-    schema(2);
+    schema(3);
     row(&sandbox, held);
     sandbox.norn("plan").exits(4).one_error().says("is locked by").says("norn lock status");
 }
