@@ -15,7 +15,8 @@ use super::shown::Shown;
 use super::workspace::Variables;
 use crate::address::Address;
 use crate::desired::Desired;
-use crate::plan::{Operation, Options, Plan, Rollback, rollback};
+use crate::plan::rollback::{self, NoTarget};
+use crate::plan::{Operation, Options, Plan, Rollback};
 use crate::render::events_json::EventV1;
 use crate::render::{Printer, words};
 use crate::scrub::{SHORTEST, visible};
@@ -113,7 +114,7 @@ enum Step {
 }
 
 impl Applying<'_> {
-    async fn run(self) -> Result<Exit, Failure> {
+    async fn run(mut self) -> Result<Exit, Failure> {
         let mut rounds = 0;
         loop {
             rounds += 1;
@@ -121,6 +122,12 @@ impl Applying<'_> {
                 Step::Ended(exit) => return Ok(exit),
                 Step::Agreed { made, how } => (made, how),
             };
+            if let Some(wanted) = &mut self.plan_options.rollback
+                && let Ok(release) = rollback::target(wanted, &made.stored, &made.facts)
+            {
+                // Should a dead run turn out to have gone back there, this one goes no further.
+                wanted.to = Some(release.tag);
+            }
             // Who sits at a terminal can look at the new plan at once. Who agreed beforehand agrees
             // to that one too, by the same options; what never comes to rest is not gone after.
             let again = agreed == Agreed::AtTerminal || rounds < ROUNDS;
@@ -146,10 +153,12 @@ impl Applying<'_> {
             return Err(Failure::new(format!("app `{app}` has no live release to restart"))
                 .help("`norn status` shows what runs; `norn apply` deploys"));
         }
-        if let (Request::Rollback(wanted), true) = (&self.request, made.plan.is_empty())
-            && let Err(why) = rollback::target(wanted, &made.stored, &made.facts)
-        {
-            return Err(Failure::new(why.to_string()).help(why.help()));
+        if let (Some(wanted), true) = (&self.plan_options.rollback, made.plan.is_empty()) {
+            match rollback::target(wanted, &made.stored, &made.facts) {
+                Err(why @ NoTarget::Live { .. }) => self.printer.talk(&why.to_string()),
+                Err(why) => return Err(Failure::new(why.to_string()).help(why.help())),
+                Ok(_) => {}
+            }
         }
         if made.plan.is_empty() && made.settles == 0 {
             finished(self.global, self.printer, "unchanged");

@@ -32,7 +32,7 @@ pub struct Rollback {
 pub enum NoTarget {
     #[error("app `{app}` has no live release, so there is nothing to go back from")]
     NothingLive { app: AppName },
-    #[error("app `{app}` had no other release before {live} that is to be gone back to")]
+    #[error("no release of app `{app}` was live before {live}")]
     NothingBefore { app: AppName, live: String },
     #[error("the releases of app `{app}` before {live} are not kept any more")]
     NothingKept { app: AppName, live: String },

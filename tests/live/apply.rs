@@ -6,6 +6,7 @@ mod git;
 mod load;
 mod postgres;
 mod rename;
+mod rollback;
 mod saved;
 mod steps;
 mod volumes;

@@ -58,6 +58,8 @@ struct Project {
     _database: Option<Lent>,
     port: u16,
     kind: &'static Kind,
+    /// What makes the change, where it is no apply.
+    command: Option<String>,
 }
 
 impl Project {
@@ -72,12 +74,19 @@ impl Project {
         for date in ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"] {
             sandbox.env.insert(date.to_owned(), "2026-01-01T00:00:00Z".to_owned());
         }
-        let project = Self { sandbox, _database: database, port: own_port(), kind };
+        let mut project = Self { sandbox, _database: database, port: own_port(), kind, command: None };
         if let Some(before) = scenario.before {
             scenario::write(&project.sandbox, before, project.port);
             project.sandbox.ok("apply --yes");
         }
+        // There is one release yet.
+        let folder = |app: &str| project.sandbox.names(&format!(".norn/releases/{app}"), "").remove(0);
+        let back = scenario.back.map(|app| (app, folder(app)));
         scenario::write(&project.sandbox, scenario.after, project.port);
+        if let Some((app, release)) = back {
+            project.sandbox.ok("apply --yes");
+            project.command = Some(format!("rollback {app} --to {release} --yes"));
+        }
         if scenario.copies {
             fs::remove_dir_all(project.sandbox.path(".norn/bin")).expect("supervisors run from there");
         }
@@ -92,6 +101,10 @@ impl Stage for Project {
 
     fn project(&self) -> &str {
         "shop"
+    }
+
+    fn command(&self) -> String {
+        self.command.clone().unwrap_or_else(|| format!("apply --yes --confirm {}", self.project()))
     }
 
     fn look(&self) -> World {

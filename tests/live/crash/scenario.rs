@@ -10,6 +10,8 @@ pub struct Scenario {
     /// What stands before; nothing where there is none.
     pub before: Option<&'static [App]>,
     pub after: &'static [App],
+    /// The app that is put back to what it was before, where that is the change.
+    pub back: Option<&'static str>,
     /// Whether norn's binary has to be copied to where supervisors run from. It takes its time, so in
     /// all but one change it is there.
     pub copies: bool,
@@ -49,31 +51,42 @@ const fn cloned(name: &'static str) -> App {
     App { role: Role::Cloned, ..worker(name, "one") }
 }
 
-static ALL: [Scenario; 6] = [
-    Scenario { name: "first", before: None, after: &[web("web", "one", "one")], copies: false },
-    Scenario { name: "clone", before: None, after: &[cloned("work")], copies: false },
+static ALL: [Scenario; 7] = [
+    Scenario { name: "first", before: None, after: &[web("web", "one", "one")], back: None, copies: false },
+    Scenario { name: "clone", before: None, after: &[cloned("work")], back: None, copies: false },
     Scenario {
         name: "change",
         before: Some(&[web("web", "one", "one"), worker("work", "one")]),
         after: &[web("web", "two", "two"), worker("work", "two")],
+        back: None,
         copies: false,
     },
     Scenario {
         name: "rename",
         before: Some(&[web("page", "one", "one")]),
         after: &[App { was: Some("page"), ..web("site", "one", "two") }],
+        back: None,
         copies: true,
     },
     Scenario {
         name: "rename and deploy",
         before: Some(&[web("page", "one", "one")]),
         after: &[App { was: Some("page"), ..web("site", "two", "two") }],
+        back: None,
+        copies: false,
+    },
+    Scenario {
+        name: "rollback",
+        before: Some(&[web("web", "one", "one")]),
+        after: &[web("web", "two", "two")],
+        back: Some("web"),
         copies: false,
     },
     Scenario {
         name: "teardown",
         before: Some(&[web("web", "one", "one"), worker("work", "one")]),
         after: &[worker("work", "one")],
+        back: None,
         copies: false,
     },
 ];

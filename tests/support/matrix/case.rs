@@ -170,7 +170,7 @@ impl dyn Stage + '_ {
         if let Some(Strike { point, fault }) = strike {
             more.push(("NORN_FAILPOINT".to_owned(), format!("{point}:{fault}")));
         }
-        self.norn(&format!("apply --yes --confirm {}", self.project()), &more)
+        self.norn(&self.command(), &more)
     }
 
     fn norn(&self, arguments: &str, more: &[(String, String)]) -> Applied {

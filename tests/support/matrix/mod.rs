@@ -46,6 +46,11 @@ pub trait Stage {
 
     fn project(&self) -> &str;
 
+    /// What makes the change, and goes on with it.
+    fn command(&self) -> String {
+        format!("apply --yes --confirm {}", self.project())
+    }
+
     /// Everything that can be seen of it, but for what differs from run to run.
     fn look(&self) -> World;
 }
