@@ -59,9 +59,9 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
     let failure = history.last_failure(context.stored_name()).filter(|_| record_only.is_none());
     reasons.extend(failure.map(|error| Reason::LastFailed { error: error.to_owned() }));
     let commit = commit.unwrap_or_default();
-    let tag = match &record_only {
-        Some(release) => release.tag.clone(),
-        None => next_tag(context, commit),
+    let (source, commit, tag, build) = match &record_only {
+        Some(live) => (&live.source, live.commit.as_str(), live.tag.clone(), &live.build),
+        None => (&app.source, commit, next_tag(context, commit), &app.build),
     };
     let interrupts = if record_only.is_some() { None } else { forge::interruption(context) };
     Some(Operation {
@@ -80,10 +80,10 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         },
         before: context.known.before.clone(),
         work: Work::Deploy(Box::new(DeployWork {
-            source: app.source.clone(),
+            source: source.clone(),
             commit: commit.to_owned(),
             tag,
-            build: app.build.clone(),
+            build: build.clone(),
             migrate: app.migrate.clone(),
             snapshot: app.snapshot.clone(),
             definition: app.definition.clone(),

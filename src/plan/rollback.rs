@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Action, Back, DeployWork, Facts, Known, Operation, Plan, PlannedStep, Reason, Risk, Step, Work, restart,
+    Action, Back, DeployWork, Facts, History, Known, Operation, Plan, PlannedStep, Reason, Risk, Skip, Step,
+    Work, restart,
 };
 use crate::address::Address;
 use crate::desired::Rollout;
@@ -131,6 +132,8 @@ pub fn target(wanted: &Rollback, stored: &Snapshot, facts: &Facts) -> Result<Dep
     let known = &tags[tag];
     let tag = tag.to_owned();
     match (known.lived, known.release.and_then(Artifact::read::<DeployV1>)) {
+        // Of one that a run put live and died, that is still to be written down.
+        _ if tag == live.tag && History::of(stored).unrecorded(&live) => Ok(live),
         _ if tag == live.tag => Err(NoTarget::Live { live: tag }),
         (None, _) => Err(NoTarget::NeverLive { tag }),
         (Some(_), None) => Err(NoTarget::Pruned { tag, kept: kept() }),
@@ -190,16 +193,23 @@ pub fn plan(wanted: &Rollback, rollout: Rollout, namespace: &str, stored: &Snaps
     let former = known.former();
     let (Some(forge), Some(live)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = forge.definition.clone() else { return Plan::default() };
+    let record_only = (release.tag == live.tag).then(|| release.clone());
     let since = migrated_since(&release, app, stored, facts);
     let leaves = stored.deployments.iter().find(|row| row.id == live.deployment).map(|row| row.id.clone());
     let operation = Operation {
         address: Address::deploy(app),
-        action: Action::Rollback,
-        reasons: vec![Reason::RolledBack { from: live.tag, to: release.tag.clone() }],
+        action: if record_only.is_some() { Action::Deploy } else { Action::Rollback },
+        reasons: vec![match record_only {
+            Some(_) => Reason::LiveUnrecorded,
+            None => Reason::RolledBack { from: live.tag, to: release.tag.clone() },
+        }],
         diff: Vec::new(),
-        steps: vec![PlannedStep { step: Step::Deploy, skip: None }],
+        steps: vec![PlannedStep { step: Step::Deploy, skip: record_only.is_some().then_some(Skip::Serves) }],
         waits: Vec::new(),
-        risk: restart::interruption(&definition).map_or(Risk::Safe, Risk::Interrupts),
+        risk: match (&record_only, restart::interruption(&definition)) {
+            (None, Some(interruption)) => Risk::Interrupts(interruption),
+            (Some(_), _) | (None, None) => Risk::Safe,
+        },
         blocked: restart::blocked(app, &forge, namespace, facts),
         before: known.before,
         work: Work::Deploy(Box::new(DeployWork {
@@ -213,13 +223,13 @@ pub fn plan(wanted: &Rollback, rollout: Rollout, namespace: &str, stored: &Snaps
             rollout,
             protected: forge.protected,
             route: forge.route,
-            record_only: None,
-            back: Some(Back {
+            back: record_only.is_none().then(|| Back {
                 leaves,
                 migrated: since.iter().map(|row| row.image_tag.clone()).collect(),
                 snapshots: since.first().map(|row| snapshots_before(row, facts)).unwrap_or_default(),
                 release,
             }),
+            record_only,
             former,
             adopt: false,
             force: false,

@@ -76,7 +76,7 @@ pub enum Change {
         address: Address,
     },
 
-    /// Keeps what a deploy made.
+    /// Keeps what a deploy made; what is kept under that name already stays as it is.
     ArtifactKept {
         id: String,
         app: AppName,

@@ -108,7 +108,8 @@ pub fn make(lease: &Lease, change: &Change) -> Vec<Making> {
         }
         Change::ArtifactKept { id, app, kind, name, body } => all(
             "INSERT INTO @norn_artifacts (id, app, kind, name, body, created_at) \
-             VALUES ($1, $2, $3, $4, $5, clock_timestamp())",
+             SELECT $1, $2, $3, $4, $5, clock_timestamp() \
+             WHERE NOT EXISTS (SELECT 1 FROM @norn_artifacts WHERE app = $2 AND kind = $3 AND name = $4)",
             [text(id), text(app.as_str()), text(kind.as_str()), text(name), json(body)],
         ),
         Change::ArtifactsForgotten { app, kind } => all(

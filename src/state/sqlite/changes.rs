@@ -99,9 +99,9 @@ pub fn make(tx: &Transaction<'_>, lease: &Lease, change: &Change) -> Result<(), 
         Change::ArtifactKept { id, app, kind, name, body } => all(
             tx,
             concat!(
-                "INSERT INTO norn_artifacts (id, app, kind, name, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ",
+                "INSERT INTO norn_artifacts (id, app, kind, name, body, created_at) SELECT ?1, ?2, ?3, ?4, ?5, ",
                 now!(),
-                ")"
+                " WHERE NOT EXISTS (SELECT 1 FROM norn_artifacts WHERE app = ?2 AND kind = ?3 AND name = ?4)"
             ),
             (id, app.as_str(), kind.as_str(), name, body.to_string()),
         ),
