@@ -67,17 +67,23 @@ pub struct Scenario<S> {
     /// What stands before; nothing where there is none.
     pub before: Option<fn(&S)>,
     pub after: fn(&S),
+    /// Whether the change is that `web` goes back to what stood before.
+    pub back: bool,
     pub succeeds: bool,
 }
 
 impl<S> Scenario<S> {
-    /// Has a shop be about to be changed.
-    pub fn prepare(&self, shop: &S, sandbox: &Sandbox) {
+    /// Has a shop be about to be changed; the command that does it, where it is no apply.
+    pub fn prepare(&self, shop: &S, sandbox: &Sandbox) -> Option<String> {
         if let Some(before) = self.before {
             before(shop);
             sandbox.ok("apply --yes");
         }
         (self.after)(shop);
+        self.back.then(|| {
+            sandbox.ok("apply --yes");
+            format!("rollback web --to {} --yes", sandbox.rows()[0].tag)
+        })
     }
 }
 

@@ -103,8 +103,8 @@ impl Stage for Project {
         "shop"
     }
 
-    fn command(&self) -> String {
-        self.command.clone().unwrap_or_else(|| format!("apply --yes --confirm {}", self.project()))
+    fn command(&self) -> Option<&str> {
+        self.command.as_deref()
     }
 
     fn look(&self) -> World {

@@ -48,6 +48,44 @@ fn an_app_is_built_pushed_rolled_out_changed_and_taken_away() {
 }
 
 #[test]
+fn what_was_live_before_is_live_again_without_a_lost_request() {
+    let Some(cluster) = Cluster::shared(WHAT) else { return };
+    let shop = Shop::new(cluster);
+    let migrates = "migrations: {command: 'echo migrates'}";
+    shop.web(&format!("env: {{VERSION: first}}\n{migrates}"));
+    shop.ok("apply --yes");
+    let port = shop.node_port();
+    shop.answers(port, "first one");
+    for release in ["two", "three"] {
+        shop.write("web/release", release);
+        shop.web(&format!("env: {{VERSION: second}}\nreplicas: 2\n{migrates}"));
+        shop.ok("apply --yes");
+    }
+    shop.answers(port, "second three");
+    let rows = shop.rows();
+    under_load(cluster.node_address(), port, || {
+        let ran = shop.ok("rollback web --yes");
+        has(&ran.out, &[&format!("stays as {} migrated it", rows[2].tag)]);
+        shop.answers(port, "second two");
+        // Today's definition, and what was released first.
+        shop.ok(&format!("rollback web --to {} --yes", rows[0].tag));
+        shop.answers(port, "second one");
+    });
+    let images = "{.spec.template.spec.containers[*].image}";
+    let image = shop.space.ok(&format!("get deployment web --output jsonpath={images}"));
+    assert!(image.contains("@sha256:"), "{image}");
+    has(&shop.ok("plan --detailed-exitcode").out, &["Held back", &rows[2].tag]);
+    shop.ok("plan --refresh --detailed-exitcode");
+    // A release that does not come up leaves what serves.
+    shop.web("env: {VERSION: second}\ncommand: 'test $(cat /release) = one && exec sh /serve; exit 9'\nrollout: {timeout: 10s, drain: 1s}");
+    shop.ok("apply --yes");
+    let ran = shop.fails(&format!("rollback web --to {} --yes", rows[1].tag), 1);
+    has(&ran.err, &["ended with 9"]);
+    shop.answers(port, "second one");
+    shop.destroy();
+}
+
+#[test]
 fn a_migration_is_a_job_and_secrets_are_in_no_output() {
     let Some(cluster) = Cluster::shared(WHAT) else { return };
     let mut shop = Shop::new(cluster);

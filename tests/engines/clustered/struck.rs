@@ -19,30 +19,41 @@ const MIGRATES: &str = "migrations: {command: 'echo migrating to $VERSION'}";
 /// It ends as soon as it is started.
 const BREAKS: &str = "command: [\"sh\", \"-c\", \"exit 3\"]\nrollout: {timeout: 5s, drain: 1s}";
 
-static ALL: [Scenario<Shop<'static>>; 5] = [
+static ALL: [Scenario<Shop<'static>>; 6] = [
     Scenario {
         name: "first deploy",
         before: None,
         after: |shop| shop.of("one", "v1", KEEPS),
+        back: false,
         succeeds: true,
     },
     Scenario {
         name: "other code and definition, migrated",
         before: Some(|shop| shop.of("one", "v1", "")),
         after: |shop| shop.of("two", "v2", MIGRATES),
+        back: false,
         succeeds: true,
     },
     Scenario {
         name: "other definition",
         before: Some(|shop| shop.of("one", "v1", "")),
         after: |shop| shop.of("one", "v2", ""),
+        back: false,
         succeeds: true,
     },
     Scenario {
         name: "never ready, put back",
         before: Some(|shop| shop.of("one", "v1", "")),
         after: |shop| shop.of("two", "v2", BREAKS),
+        back: false,
         succeeds: false,
+    },
+    Scenario {
+        name: "rollback",
+        before: Some(|shop| shop.of("one", "v1", "")),
+        after: |shop| shop.of("two", "v2", ""),
+        back: true,
+        succeeds: true,
     },
     Scenario {
         name: "teardown",
@@ -51,6 +62,7 @@ static ALL: [Scenario<Shop<'static>>; 5] = [
             shop.write("infraspec.yaml", &(shop.read("infraspec.yaml") + BESIDE));
         }),
         after: |shop| shop.apps(BESIDE),
+        back: false,
         succeeds: true,
     },
 ];
@@ -75,9 +87,9 @@ impl Change for InCluster {
         equip(&mut shop.sandbox);
         shop.sandbox.env.insert("SECRET".into(), "hunter2222".into());
         self.cluster.room(&shop.path("home/data"));
-        self.scenario.prepare(&shop, &shop.sandbox);
+        let command = self.scenario.prepare(&shop, &shop.sandbox);
         let claims = shop.claims();
-        Box::new(Project { shop, claims })
+        Box::new(Project { shop, claims, command })
     }
 
     fn succeeds(&self) -> bool {
@@ -153,6 +165,7 @@ impl Shop<'_> {
 struct Project {
     shop: Shop<'static>,
     claims: String,
+    command: Option<String>,
 }
 
 impl Stage for Project {
@@ -162,6 +175,10 @@ impl Stage for Project {
 
     fn project(&self) -> &str {
         &self.shop.project
+    }
+
+    fn command(&self) -> Option<&str> {
+        self.command.as_deref()
     }
 
     fn look(&self) -> World {

@@ -95,12 +95,22 @@ fn deploys_under_load_lose_no_request() {
             shop.ok("apply --yes");
             assert_eq!(shop.get().expect("it serves"), format!("{version} {colour} {release}"));
         }
+        // Of what was live before only the release comes back, and only where its image is kept.
+        shop.ok("rollback web --yes");
+        assert_eq!(shop.get().expect("it serves"), "v4 green three");
+        has(&shop.ok("plan --detailed-exitcode").out, &["Held back"]);
+        shop.engine.ok(&format!("rmi {}/{}", shop.project, shop.rows()[2].tag));
+        has(&shop.fails(&format!("rollback web --to {} --yes", shop.rows()[2].tag), 1).err, &["not kept"]);
+        shop.ok("rollback web --yes");
+        assert_eq!(shop.get().expect("it serves"), "v4 blue one");
+        shop.ok("apply --yes --redeploy web");
+        assert_eq!(shop.get().expect("it serves"), "v4 red one");
         drop(over);
         load.join().expect("the load ends")
     });
     assert_eq!(failed, Vec::<String>::new(), "of {answered}");
     assert!(answered > 100, "{answered} requests are no load");
-    assert_eq!(shop.rows().len(), 5, "an environment alone is no deployment");
+    assert_eq!(shop.rows().len(), 8, "an environment alone is no deployment");
     assert_eq!(shop.containers().len(), 2);
     shop.plan_is_empty();
     shop.destroy();

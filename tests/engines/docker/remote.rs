@@ -95,6 +95,10 @@ fn an_app_goes_live_on_another_host_and_nothing_of_norn_stays() {
     far.write("web/release", "two");
     far.ok("apply --yes");
     far.serves("v2 grey two");
+    far.ok("rollback web --yes");
+    assert_eq!(far.get().as_deref(), Ok("v2 grey one"));
+    far.ok(&format!("rollback web --to {} --yes", far.rows()[1].tag));
+    far.serves("v2 grey two");
 
     // Gone by hand.
     far.engine.ok(&format!("rm --force {}", far.containers()[0]));

@@ -9,12 +9,26 @@ use crate::sandbox::Sandbox;
 
 use super::Shop;
 
-static ALL: [Scenario<Shop<'static>>; 3] = [
-    Scenario { name: "first deploy", before: None, after: |shop| shop.of("one", ""), succeeds: true },
+static ALL: [Scenario<Shop<'static>>; 4] = [
+    Scenario {
+        name: "first deploy",
+        before: None,
+        after: |shop| shop.of("one", ""),
+        back: false,
+        succeeds: true,
+    },
     Scenario {
         name: "other code, migrated",
         before: Some(|shop| shop.of("one", "")),
         after: |shop| shop.of("two", "migrations: {command: 'cat /release >> /data/migrated'}"),
+        back: false,
+        succeeds: true,
+    },
+    Scenario {
+        name: "rollback",
+        before: Some(|shop| shop.of("one", "")),
+        after: |shop| shop.of("two", ""),
+        back: true,
         succeeds: true,
     },
     Scenario {
@@ -24,6 +38,7 @@ static ALL: [Scenario<Shop<'static>>; 3] = [
             shop.write("infraspec.yaml", &(shop.read("infraspec.yaml") + BESIDE));
         }),
         after: |shop| shop.apps(BESIDE),
+        back: false,
         succeeds: true,
     },
 ];
@@ -46,9 +61,9 @@ impl Change for OnEngine {
     fn stage(&self) -> Box<dyn Stage + '_> {
         let mut shop = Shop::on(self.engine);
         equip(&mut shop.sandbox);
-        self.scenario.prepare(&shop, &shop.sandbox);
+        let command = self.scenario.prepare(&shop, &shop.sandbox);
         let made = shop.made();
-        Box::new(Project { shop, made })
+        Box::new(Project { shop, made, command })
     }
 
     fn heartbeat(&self) -> u32 {
@@ -84,6 +99,7 @@ impl Shop<'_> {
 struct Project {
     shop: Shop<'static>,
     made: Vec<String>,
+    command: Option<String>,
 }
 
 impl Stage for Project {
@@ -93,6 +109,10 @@ impl Stage for Project {
 
     fn project(&self) -> &str {
         &self.shop.project
+    }
+
+    fn command(&self) -> Option<&str> {
+        self.command.as_deref()
     }
 
     fn look(&self) -> World {

@@ -170,7 +170,8 @@ impl dyn Stage + '_ {
         if let Some(Strike { point, fault }) = strike {
             more.push(("NORN_FAILPOINT".to_owned(), format!("{point}:{fault}")));
         }
-        self.norn(&self.command(), &more)
+        let apply = format!("apply --yes --confirm {}", self.project());
+        self.norn(self.command().unwrap_or(&apply), &more)
     }
 
     fn norn(&self, arguments: &str, more: &[(String, String)]) -> Applied {

@@ -46,9 +46,9 @@ pub trait Stage {
 
     fn project(&self) -> &str;
 
-    /// What makes the change, and goes on with it.
-    fn command(&self) -> String {
-        format!("apply --yes --confirm {}", self.project())
+    /// What makes the change, and goes on with it, where it is no apply.
+    fn command(&self) -> Option<&str> {
+        None
     }
 
     /// Everything that can be seen of it, but for what differs from run to run.
