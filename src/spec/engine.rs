@@ -46,6 +46,20 @@ impl<'a> Site<'a> {
     }
 }
 
+/// Why an engine cannot be reached at an address, if it cannot; nothing where a reference is not resolved yet.
+pub fn no_use(address: &str) -> Option<&'static str> {
+    match address.split_once("://") {
+        _ if address.contains("${") => None,
+        Some(("unix", path)) if path.starts_with('/') => None,
+        Some(("unix", _)) => Some("the path of a socket is absolute"),
+        Some(("tcp" | "http" | "https", _)) if !host_name(address).is_empty() => None,
+        Some(("tcp" | "http" | "https", _)) => Some("it names no host"),
+        Some(("ssh", _)) => Some("norn does not reach engines by ssh"),
+        Some(_) => Some("that is no scheme of an engine"),
+        None => Some("it has no scheme"),
+    }
+}
+
 /// The host of an engine's address, such as `build.example.com` of `tcp://build.example.com:2375`.
 pub fn host_name(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
@@ -85,6 +99,19 @@ mod tests {
         ] {
             assert_eq!(host_name(address), host);
             assert_eq!(Site::at(address), Site::Elsewhere(address));
+        }
+        for (address, why) in [
+            ("unix:///run/docker.sock", None),
+            ("tcp://10.0.0.7:2376", None),
+            ("tcp://${ENGINE}:2376", None),
+            ("unix://docker.sock", Some("the path of a socket is absolute")),
+            ("tcp://", Some("it names no host")),
+            ("tcp://:2375", Some("it names no host")),
+            ("ssh://ada@build", Some("norn does not reach engines by ssh")),
+            ("ftp://build", Some("that is no scheme of an engine")),
+            ("build:2375", Some("it has no scheme")),
+        ] {
+            assert_eq!(no_use(address), why, "{address}");
         }
         assert_eq!(Site::at("unix:///run/docker.sock"), Site::Here);
         assert_eq!(Site::at("${ENGINE}"), Site::Unsaid);

@@ -1,16 +1,38 @@
 //! What an engine on another host asks of an app.
 
 use super::Checks;
-use crate::spec::engine::Site;
+use crate::spec::engine::{self, Site};
 use crate::spec::model::{App, Front, Healthcheck, Role, Runtime};
 use crate::spec::name::AppName;
 use crate::spec::pending;
 use crate::spec::problem::Problem;
 
 impl Checks<'_> {
+    /// That an engine can be reached at the address that the spec names.
+    pub(super) fn engine_address(&mut self) {
+        let Some(address) = self.project.docker.as_ref().and_then(|engine| engine.host.as_deref()) else {
+            return;
+        };
+        let Some(no_use) = engine::no_use(address) else { return };
+        if self.staged.unsure.contains(&["docker", "host"].map(str::to_owned).to_vec()) {
+            return;
+        }
+        let node = self.staged.tree.get("docker").and_then(|docker| docker.get("host"));
+        // What the environment says is told when the engine is wanted.
+        let Some(span) = node.map(|node| node.span) else { return };
+        self.say(
+            Problem::error("engine-address", format!("no Docker engine can be reached at `{address}`"))
+                .at(span, no_use)
+                .help("write unix:///path/to/docker.sock, or tcp://host:port for an engine on another host"),
+        );
+    }
+
     /// Nothing of norn's is there: a container has its port itself.
     pub(super) fn engine(&mut self, name: &AppName, app: &App) {
         let Some(address) = Site::of(self.project).elsewhere() else { return };
+        if engine::no_use(address).is_some() {
+            return;
+        }
         if pending::runtime(app, self.project) != Runtime::Docker || self.unsure(name, "runtime") {
             return;
         }

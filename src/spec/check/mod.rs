@@ -32,6 +32,7 @@ pub fn check(staged: &Staged, sources: &Sources) -> Vec<Problem> {
     let mut checks = Checks { staged, sources, project, apps, problems: Vec::new() };
     checks.whole();
     checks.state();
+    checks.engine_address();
     for (name, app) in &project.apps {
         checks.required(name, app);
         checks.source(name, app);
