@@ -19,7 +19,7 @@ use crate::spec::value::TimeSpan;
 ///
 /// norn reads an infraspec, compares it with what it last knew, shows one plan, and makes it so.
 #[derive(Debug, Parser)]
-#[command(name = "norn", version, propagate_version = false, disable_help_subcommand = true)]
+#[command(name = "norn", version, propagate_version = false)]
 pub struct Args {
     #[command(flatten)]
     pub global: Global,

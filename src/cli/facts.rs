@@ -13,11 +13,12 @@ use super::engines;
 use super::failure::Failure;
 use super::project::{Project, store_failure};
 use super::refresh;
-use crate::address::Kind;
+use crate::address::{Address, Kind};
 use crate::apply::{container, recovery, world};
 use crate::desired::{App, Desired, GitRef, Source, Values};
+use crate::plan::select;
 use crate::plan::{Facts, Plan, Running, SourceFact, Step, Work};
-use crate::provider::docker::address::Address;
+use crate::provider::docker::address::Address as EngineAddress;
 use crate::provider::docker::registry::Logins;
 use crate::provider::docker::{Engine, EngineError};
 use crate::provider::manifest::Asker;
@@ -180,12 +181,15 @@ pub async fn gather(
     }
     let mut sources = BTreeMap::new();
     let mut failures = BTreeMap::new();
+    let part = select::Selection::from(&selection.part);
     while let Some(joined) = tasks.join_next().await {
         let (name, fact) = joined.expect("looking up a source does not panic");
         match fact {
             Ok(fact) => {
                 sources.insert(name, fact);
             }
+            // An app that is left out keeps nobody from the others.
+            Err(_) if !part.takes(&Address::deploy(&name)) => {}
             Err(why) => {
                 failures.insert(name, why);
             }
@@ -253,7 +257,7 @@ async fn releases(
     let mut there = BTreeSet::new();
     let mut engine = None;
     let remote = engines::recorded(stored);
-    let host = Address::of(desired.docker.as_deref());
+    let host = EngineAddress::of(desired.docker.as_deref());
     for (app, release) in of {
         let dir = project.folders.stage.join(&release.folder);
         let image = match (&release.image, remote.contains_key(app)) {
@@ -305,7 +309,7 @@ pub async fn warn_of_shallow(project: &Project, desired: &Desired, printer: Prin
 
 /// The commit that the store saw last for the very same reference.
 fn last_seen(app: &App, stored: &Snapshot) -> Option<String> {
-    let record = stored.resources.get(&crate::address::Address::deploy(&app.name))?;
+    let record = stored.resources.get(&Address::deploy(&app.name))?;
     let release: DeployV1 = record.read()?;
     (release.source == app.source).then_some(release.commit)
 }
@@ -318,7 +322,7 @@ struct Look {
     slots: Semaphore,
     values: Values,
     /// Where the Docker engine is, and what opens registries.
-    docker: Address,
+    docker: EngineAddress,
     logins: Logins,
     registries: OnceLock<Asker>,
     offline: bool,
@@ -333,7 +337,7 @@ impl Look {
             cache: std::env::temp_dir(),
             slots: Semaphore::new(AT_ONCE),
             values: desired.values.clone(),
-            docker: Address::of(desired.docker.as_deref()),
+            docker: EngineAddress::of(desired.docker.as_deref()),
             logins: Logins { own: desired.registry.clone() },
             registries: OnceLock::new(),
             offline,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::args::{Global, Plan, Selection};
+use super::args::{Global, Part, Plan, Selection};
 use super::clusters;
 use super::engines;
 use super::facts;
@@ -146,10 +146,7 @@ impl Made {
         let options = Options {
             redeploy: selection.redeploy.clone(),
             adopt: selection.adopt.clone(),
-            selection: select::Selection {
-                targets: selection.part.target.clone(),
-                excluded: selection.part.exclude.clone(),
-            },
+            selection: (&selection.part).into(),
             ..options.clone()
         };
         self.plan = plan::plan(&self.desired, &self.stored, &self.facts, &options);
@@ -240,6 +237,12 @@ fn check_lost(stored: &Snapshot, lost: &[String]) -> Result<(), Failure> {
             _ => format!("those known are: {}", others.join(", ")),
         },
     ))
+}
+
+impl From<&Part> for select::Selection {
+    fn from(part: &Part) -> Self {
+        Self { targets: part.target.clone(), excluded: part.exclude.clone() }
+    }
 }
 
 /// An app is known by the spec, or by the state it has not left yet.

@@ -113,8 +113,7 @@ impl Project {
         if staged.failed() {
             let mut problems = staged.problems.clone();
             // A reader who sets what is missing should hear of all of it, secrets too.
-            let missing = desired::from_spec(&self.document, &self.plain, self.stage.as_ref(), &variable);
-            problems.extend(missing.err().unwrap_or_default());
+            problems.extend(workspace::missing(&self.document, self.stage.as_ref(), &self.plain, variables));
             problem::sort(&mut problems, &self.document.sources);
             return Err(workspace::refuse(&problems, &self.document, printer));
         }

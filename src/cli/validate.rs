@@ -116,13 +116,16 @@ fn of_stages(mut problem: Problem, stages: &[&StageName]) -> Problem {
     problem
 }
 
-/// One stage, its references resolved where there are variables.
+/// One stage, its references resolved where there are variables, and the secrets among them looked for.
 fn staged(document: &Document, stage: Option<&StageName>, variables: Option<&Variables>) -> Staged {
     let plain = document.stage(stage, None);
-    match variables {
-        Some(variables) => workspace::resolve(document, stage, &plain, variables),
-        None => plain,
+    let Some(variables) = variables else { return plain };
+    let mut staged = workspace::resolve(document, stage, &plain, variables);
+    if !plain.failed() && !document.failed() {
+        let missing = workspace::missing(document, stage, &plain, variables);
+        staged.problems.extend(missing);
     }
+    staged
 }
 
 /// The specs to check, each once.

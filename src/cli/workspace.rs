@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::args::Global;
 use super::failure::Failure;
 use super::place;
+use crate::desired;
 use crate::provider::files::SpecFolder;
 use crate::render::{Printer, problems};
 use crate::spec::engine::{self, Site};
@@ -213,7 +214,7 @@ pub fn resolve(
     let named = plain.project.as_ref().and_then(|project| project.docker.as_ref()?.host.as_deref());
     let address = match named {
         // What is missing is told of the field itself.
-        Some(host) => place::resolve("docker.host", host, plain, variables).ok(),
+        Some(host) => Some(place::resolve("docker.host", host, plain, variables).unwrap_or(host.to_owned())),
         None => variables.engine(),
     };
     let site = address.as_deref().map_or(Site::Here, Site::at);
@@ -222,6 +223,17 @@ pub fn resolve(
         way::way(plain.project.as_ref()?, site, from, app)?.ok()
     };
     document.stage(stage, Some(&|used: &Use| variables.lookup(used, &way)))
+}
+
+/// The secrets that are not set, of a stage whose references are as they are spelled.
+pub fn missing(
+    document: &Document,
+    stage: Option<&StageName>,
+    plain: &Staged,
+    variables: &Variables,
+) -> Vec<Problem> {
+    let variable = |name: &str| variables.get(name).map(str::to_owned);
+    desired::from_spec(document, plain, stage, &variable).err().unwrap_or_default()
 }
 
 /// The error of a command that needs a good spec, with every problem shown before.

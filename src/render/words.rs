@@ -48,11 +48,7 @@ fn commit(from: &str, to: &str) -> String {
     match (from.strip_prefix("local:"), to.strip_prefix("local:")) {
         (Some(from), Some(to)) => format!("its files changed, {} → {}", short(from), short(to)),
         _ if to.starts_with("sha256:") => {
-            format!(
-                "its image is another, {} → {}",
-                short(from.trim_start_matches("sha256:")),
-                short(&to[7..])
-            )
+            format!("its image is another, {} → {}", short(from), short(to))
         }
         _ => format!("commit {} → {}", short(from), short(to)),
     }
@@ -255,11 +251,12 @@ pub fn interruption(why: Interruption) -> &'static str {
     }
 }
 
-/// `local:` and 12 digits, or 12 digits.
+/// `local:` and 12 digits, or 12 digits of a commit or an image's digest.
 pub fn short(commit: &str) -> String {
+    let twelve = |digits: &str| digits.get(..12).unwrap_or(digits).to_owned();
     match commit.strip_prefix("local:") {
-        Some(hex) => format!("local:{}", hex.get(..12).unwrap_or(hex)),
-        None => commit.get(..12).unwrap_or(commit).to_owned(),
+        Some(digits) => format!("local:{}", twelve(digits)),
+        None => twelve(commit.trim_start_matches("sha256:")),
     }
 }
 

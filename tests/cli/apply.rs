@@ -172,6 +172,17 @@ fn apps_are_chosen_and_deployed_again() {
     sandbox.norn("plan --redeploy thrid").exits(1).one_error().says("no app `thrid`").says("second");
     sandbox.norn("plan --target thrid").exits(1).one_error().says("no app `thrid`").says("second");
 
+    // One whose source cannot be looked up keeps nobody from another.
+    let away = format!(
+        "  away: {{role: worker, command: x, repo: {{url: \"http://127.0.0.1:{}/x.git\"}}}}\n",
+        free_port()
+    );
+    sandbox.write("infraspec.yaml", &format!("{spec}{away}"));
+    sandbox.norn("plan").exits(1).one_error().says("the source of an app cannot be looked up").says("away");
+    sandbox.norn("plan --target away").exits(1).one_error().says("away");
+    sandbox.norn("plan --target hello").ok().prints("No changes");
+    sandbox.norn("apply --yes --exclude away --exclude second").ok();
+
     // An app that left the spec is torn down, and only it.
     sandbox.write("infraspec.yaml", &spec);
     sandbox.norn("plan --target second").ok().prints("no longer in the spec");

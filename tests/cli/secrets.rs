@@ -187,3 +187,23 @@ fn search(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
         }
     }
 }
+
+#[test]
+fn what_is_not_set_is_told_by_a_check_of_the_environment() {
+    let port = free_port();
+    let mut sandbox = Sandbox::hello(port);
+    sandbox.hello_with(port, "secrets: [STRIPE_KEY]\nenv: {URL: \"${DB_URL}\"}\n");
+    sandbox.norn("validate").ok();
+    let ran = sandbox.norn("validate --env").exits(1);
+    ran.says("DB_URL is not set").says("needs the secret STRIPE_KEY, which is not set").says("2 errors");
+    sandbox.set("STRIPE_KEY", SECRET);
+    sandbox.norn("validate --env").exits(1).says("DB_URL is not set").says("1 error");
+    sandbox.set("DB_URL", "x");
+    sandbox.norn("validate --env").ok();
+    // Nothing is told that only looks wrong because of it.
+    let web = format!("  web: {{role: webserver, path: ., port: {port}}}\n");
+    let work = "  work: {role: worker, path: ., env: {WEB: \"${apps.web.url}\"}}\n";
+    let docker = "runtime: docker\ndocker: {host: \"tcp://${ENGINE}:2375\"}\n";
+    sandbox.write("infraspec.yaml", &format!("version: 1\nproject: shop\n{docker}apps:\n{web}{work}"));
+    sandbox.norn("validate --env").exits(1).says("ENGINE is not set").says("1 error");
+}

@@ -14,7 +14,7 @@ impl Checks<'_> {
             return;
         };
         let Some(no_use) = engine::no_use(address) else { return };
-        if self.staged.unsure.contains(&["docker", "host"].map(str::to_owned).to_vec()) {
+        if self.staged.unsure.contains(["docker", "host"].map(str::to_owned).as_slice()) {
             return;
         }
         let node = self.staged.tree.get("docker").and_then(|docker| docker.get("host"));
