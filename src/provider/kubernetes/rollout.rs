@@ -75,12 +75,11 @@ impl Cluster {
             // What it said of the attempt before, where the same pods are tried once more.
             let mut stale = None;
             loop {
+                // The controller takes a moment to look at it.
+                pause.wait(within.saturating_sub(began.elapsed())).await;
                 let look =
                     self.answer(&format!("look at {what}"), self.typed::<Deployment>().get(name)).await;
-                let Some(deployment) = pause.seen(look)? else {
-                    sleep(FIRST).await;
-                    continue;
-                };
+                let Some(deployment) = pause.seen(look)? else { continue };
                 let late = no_progress(&deployment);
                 let stale = stale.get_or_insert(late);
                 let fresh = late.is_some() && late != *stale;
@@ -92,7 +91,8 @@ impl Cluster {
                 };
                 let late = || format!("is not live after {} s: {missing}", within.as_secs());
                 let failed = failed.or_else(|| (began.elapsed() >= within).then(late));
-                let pods = self.newest(&deployment).await;
+                // Before the controller looked at it, none of the pods is of this version.
+                let pods = if observed(&deployment) { self.newest(&deployment).await } else { Vec::new() };
                 if let Some(why) = failed {
                     let story = self.story(name, no_pods(&deployment), &pods).await;
                     return Err(WaitError::Failed { what: what.clone(), why, story });
@@ -103,7 +103,6 @@ impl Cluster {
                     progress(&line);
                     told = line;
                 }
-                pause.wait(within.saturating_sub(began.elapsed())).await;
             }
         };
         tokio::select! {
@@ -199,12 +198,17 @@ impl Pause {
     }
 }
 
+/// Whether the controller has seen the newest definition.
+fn observed(deployment: &Deployment) -> bool {
+    let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    seen.is_some() && seen >= deployment.metadata.generation
+}
+
 /// As kubectl tells it: the controller has seen the newest definition, and nothing else is left.
 fn deployed(deployment: &Deployment) -> Seen {
-    let Some(status) = &deployment.status else { return Seen::Not("it was not looked at yet".to_owned()) };
-    if status.observed_generation < deployment.metadata.generation {
+    let Some(status) = deployment.status.as_ref().filter(|_| observed(deployment)) else {
         return Seen::Not("it was not looked at yet".to_owned());
-    }
+    };
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let (all, new, ready) = (
         status.replicas.unwrap_or(0),

@@ -1,6 +1,9 @@
 //! How long many apps take, beside kubectl with as many objects on the same cluster in the same run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -27,7 +30,22 @@ fn two_hundred_apps_beside_kubectl() {
         .expect("it is written to memory");
     }
     shop.apps(&apps);
-    let apply = time(|| drop(shop.ok("apply --yes --parallelism 16")));
+    // All at once: what is waited for then keeps nothing from being sent.
+    let namespace = &shop.space.name;
+    let line = format!("get deployments --namespace {namespace} --watch --output name");
+    let mut watch = cluster.command(&line).stdout(Stdio::piped()).spawn().expect("kubectl starts");
+    let lines = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
+    let began = Instant::now();
+    let all_there = std::thread::spawn(move || {
+        let mut there = BTreeSet::new();
+        lines.map_while(Result::ok).find(|line| there.insert(line.clone()) && there.len() == APPS)?;
+        Some(began.elapsed())
+    });
+    let applied = shop.run("apply --yes --parallelism 200");
+    let apply = began.elapsed();
+    assert_eq!(applied.code, 0, "{}", applied.err);
+    watch.kill().and_then(|()| watch.wait()).expect("it is ours");
+    let sent_by_norn = all_there.join().expect("it reads").expect("all are there");
     let refresh = time(|| drop(shop.ok("plan --refresh --detailed-exitcode")));
 
     let label = format!("dev.norn.project={}", shop.project);
@@ -39,14 +57,20 @@ fn two_hundred_apps_beside_kubectl() {
     shop.write("objects.json", &found.to_string());
     let other = cluster.namespace();
     let objects = shop.path("objects.json").display().to_string();
-    let kubectl = time(|| drop(other.ok(&format!("apply --server-side --filename {objects}"))));
+    // norn's apply ends when the controllers have seen to all of it.
+    let sent = time(|| drop(other.ok(&format!("apply --server-side --filename {objects}"))));
+    let names = other.ok("get deployments --output name");
+    let names: Vec<&str> = names.lines().collect();
+    let waited = time(|| drop(other.ok(&format!("rollout status {}", names.join(" ")))));
+    let kubectl = sent + waited;
     let diff = time(|| drop(other.ok(&format!("diff --server-side --filename {objects}"))));
 
     println!("| what | norn | kubectl |");
     println!("|---|---|---|");
-    println!("| {} objects applied | {} | {} |", 3 * APPS, shown(apply), shown(kubectl));
+    println!("| {} objects applied, rolled out | {} | {} |", 3 * APPS, shown(apply), shown(kubectl));
+    println!("| of it until they are there | {} | {} |", shown(sent_by_norn), shown(sent));
     println!("| `plan --refresh`, `diff` | {} | {} |", shown(refresh), shown(diff));
-    assert!(apply <= kubectl, "norn is slower");
+    assert!(sent_by_norn <= sent && apply <= kubectl, "norn is slower");
     assert!(refresh * 5 <= diff, "norn is not 5 times as fast");
 }
 
