@@ -1,5 +1,7 @@
 //! Changes of projects on a Docker engine, for norn to be struck in.
 
+use std::sync::OnceLock;
+
 use crate::crash::{BESIDE, Scenario, state, without_ids};
 use crate::engine::Engine;
 use crate::matrix::case::equip;
@@ -44,23 +46,36 @@ static ALL: [Scenario<Shop<'static>>; 4] = [
 ];
 
 pub fn changes(engine: &'static Engine) -> Vec<Box<dyn Change>> {
-    let change = |scenario| Box::new(OnEngine { engine, scenario }) as Box<dyn Change>;
-    ALL.iter().map(change).collect()
+    let here = ALL.iter().map(|scenario| OnEngine { engine, scenario, elsewhere: None });
+    // The same engine, as that of another host.
+    let far = Engine::own("norn struck on an engine of another host");
+    let elsewhere = ALL.iter().filter_map(|scenario| {
+        static ADDRESS: OnceLock<String> = OnceLock::new();
+        let engine = far?;
+        Some(OnEngine { engine, scenario, elsewhere: Some(ADDRESS.get_or_init(|| engine.elsewhere())) })
+    });
+    here.chain(elsewhere).map(|change| Box::new(change) as Box<dyn Change>).collect()
 }
 
 struct OnEngine {
     engine: &'static Engine,
     scenario: &'static Scenario<Shop<'static>>,
+    /// The address of the engine's host, where it is another.
+    elsewhere: Option<&'static str>,
 }
 
 impl Change for OnEngine {
     fn name(&self) -> String {
-        format!("Docker | {}", self.scenario.name)
+        let place = if self.elsewhere.is_some() { "Docker elsewhere" } else { "Docker" };
+        format!("{place} | {}", self.scenario.name)
     }
 
     fn stage(&self) -> Box<dyn Stage + '_> {
         let mut shop = Shop::on(self.engine);
         equip(&mut shop.sandbox);
+        if let Some(address) = self.elsewhere {
+            shop.sandbox.env.insert("DOCKER_HOST".to_owned(), address.to_owned());
+        }
         let command = self.scenario.prepare(&shop, &shop.sandbox);
         let made = shop.made();
         Box::new(Project { shop, made, command })
