@@ -16,7 +16,7 @@ use crate::sandbox::Sandbox;
 const WHAT: &str = "norn struck on a Docker engine and on Kubernetes";
 
 /// What acts on an engine, a registry, a cluster or Cloudflare are called.
-const ACTS: [&str; 13] = [
+const ACTS: [&str; 24] = [
     "make an image for",
     "made an image for",
     "push the image of",
@@ -25,6 +25,17 @@ const ACTS: [&str; 13] = [
     "gave the image",
     "remove the image",
     "removed the image",
+    "make a container",
+    "made a container",
+    "start a container",
+    "started a container",
+    "stop a container",
+    "stopped a container",
+    "keep a container",
+    "kept a container",
+    "name a container",
+    "named a container",
+    "exchange",
     "remove a container",
     "removed a container",
     "ask to",

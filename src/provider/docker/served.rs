@@ -139,21 +139,29 @@ impl Engine {
         let name = hold.name();
         let options = CreateContainerOptionsBuilder::new().name(&format!("{name}{NEW}")).build();
         let body = hold.body(env, labels, published);
+        self.talk("make a container for", hold.labels.get(APP).map_or("", String::as_str))?;
         let made = self.docker.create_container(Some(options), body).await;
-        Ok((made.map_err(|error| self.failed("make a container", &error))?.id, name))
+        let id = made.map_err(|error| self.failed("make a container", &error))?.id;
+        self.talk("made a container for", hold.labels.get(APP).map_or("", String::as_str))?;
+        Ok((id, name))
     }
 
     pub async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.talk("start a container", "")?;
         let started = self.docker.start_container(container, None::<StartContainerOptions>).await;
-        started.map_err(|error| self.failed("start a container", &error))
+        started.map_err(|error| self.failed("start a container", &error))?;
+        self.talk("started a container", "")
     }
 
     /// Ends a container; one that has ended is as wanted. The engine does not start it again.
     pub async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        self.talk("stop a container", "")?;
         match self.docker.stop_container(container, Some(options)).await {
-            Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(()),
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => {
+                self.talk("stopped a container", "")
+            }
             Err(error) => Err(self.failed("stop a container", &error)),
         }
     }
@@ -163,15 +171,19 @@ impl Engine {
         let policy =
             RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None };
         let update = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
+        self.talk("keep a container", "")?;
         let kept = self.docker.update_container(container, update).await;
-        kept.map_err(|error| self.failed("keep a container running", &error))
+        kept.map_err(|error| self.failed("keep a container running", &error))?;
+        self.talk("kept a container", "")
     }
 
     /// Says of a container that it has proved fit: from now on it is what serves.
     pub async fn prove(&self, container: &str, name: &str) -> Result<(), EngineError> {
         let options = RenameContainerOptionsBuilder::new().name(name).build();
+        self.talk("name a container", "")?;
         let named = self.docker.rename_container(container, options).await;
-        named.map_err(|error| self.failed("name a container", &error))
+        named.map_err(|error| self.failed("name a container", &error))?;
+        self.talk("named a container", "")
     }
 
     /// How a container is; `memory` is its limit.

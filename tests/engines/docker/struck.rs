@@ -49,7 +49,8 @@ pub fn changes(engine: &'static Engine) -> Vec<Box<dyn Change>> {
     let here = ALL.iter().map(|scenario| OnEngine { engine, scenario, elsewhere: None });
     // The same engine, as that of another host.
     let far = Engine::own("norn struck on an engine of another host");
-    let elsewhere = ALL.iter().filter_map(|scenario| {
+    let changed = ALL.iter().filter(|scenario| scenario.before.is_some());
+    let elsewhere = changed.filter_map(|scenario| {
         static ADDRESS: OnceLock<String> = OnceLock::new();
         let engine = far?;
         Some(OnEngine { engine, scenario, elsewhere: Some(ADDRESS.get_or_init(|| engine.elsewhere())) })

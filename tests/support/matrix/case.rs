@@ -58,6 +58,7 @@ impl Case<'_> {
         let applied = stage.apply(None, self.change.heartbeat());
         assert!(self.ended(&applied), "{self}: {}", applied.story());
         let points = stage.reached();
+        stage.settle();
         let mut seen = stage.look();
         // What an apply has ended may take a moment to be gone.
         let end = Instant::now() + SETTLED;
@@ -114,6 +115,7 @@ impl Case<'_> {
         if !self.ended(&applied) {
             return Outcome::failed(format!("it cannot be applied again\n{story}"));
         }
+        stage.settle();
         let end = Instant::now() + SETTLED;
         let difference = loop {
             let difference = Difference::of(&stage.look(), expected);
@@ -172,6 +174,13 @@ impl dyn Stage + '_ {
         }
         let apply = format!("apply --yes --confirm {}", self.project());
         self.norn(self.command().unwrap_or(&apply), &more)
+    }
+
+    /// The apply that comes one day after a change that is none: it clears up what was left to it.
+    fn settle(&self) {
+        if self.command().is_some() {
+            self.norn(&format!("apply --yes --confirm {}", self.project()), &[]);
+        }
     }
 
     fn norn(&self, arguments: &str, more: &[(String, String)]) -> Applied {
