@@ -330,7 +330,7 @@ pub async fn a_write_is_all_or_nothing(backend: &dyn Backend) {
         an empty store
         lock: r1, token 1
         write: ok
-        again: ok
+        twice: true
         deployment d1: web c0ffee web:c0ffee queued
         lock: r1, token 1
         "#,
