@@ -16,7 +16,7 @@ use super::events::StepError;
 use super::files::{blocking, folder_error};
 use super::forge::{self, LiveRoll};
 use super::journal::{Done, InStep, Journal, Row};
-use super::leavings::{Leavings, inner};
+use super::leavings::{Leavings, inner, recipe};
 use super::reached::reached;
 use super::remote::{self, Remote};
 use super::snapshot;
@@ -488,19 +488,4 @@ impl<'a> Deploying<'a> {
             Observation::OtherMachine { .. } | Observation::Silent { .. } => true,
         }
     }
-}
-
-/// What tells one release from another: code, build and the environment it was built in. A folder
-/// that was written before the machine's last start may not be whole.
-fn recipe(work: &DeployWork, forge: &ForgeV1) -> String {
-    let definition = &work.definition;
-    format::digest(&json!({
-        "commit": work.commit,
-        "source": work.source,
-        "build": work.build,
-        "env": definition.env,
-        "secrets": definition.secrets,
-        "values": forge.values,
-        "boot": machine::own_identity().map(|own| own.boot_id).unwrap_or_default(),
-    }))
 }

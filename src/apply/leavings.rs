@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::world::Folders;
 use crate::address::Kind;
 use crate::desired::{Build, Desired, Source};
-use crate::plan::{Plan, Running, Work};
+use crate::plan::{DeployWork, Plan, Running, Work};
 use crate::provider::{machine, releases};
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
-use crate::state::format::DeployV1;
+use crate::state::format::{self, DeployV1, ForgeV1};
 
 /// How long the replicas of a roll that was given up may take to end before they count as at work.
 const ENDING: Duration = Duration::from_secs(2);
@@ -129,4 +131,19 @@ pub fn inner(source: &Source) -> PathBuf {
         Source::Git { path: Some(path), .. } => Path::new(path).to_owned(),
         Source::Git { path: None, .. } | Source::Local { .. } | Source::Image { .. } => PathBuf::new(),
     }
+}
+
+/// What tells one release from another: code, build and the environment it was built in. A folder
+/// that was written before the machine's last start may not be whole.
+pub fn recipe(work: &DeployWork, forge: &ForgeV1) -> String {
+    let definition = &work.definition;
+    format::digest(&json!({
+        "commit": work.commit,
+        "source": work.source,
+        "build": work.build,
+        "env": definition.env,
+        "secrets": definition.secrets,
+        "values": forge.values,
+        "boot": machine::own_identity().map(|own| own.boot_id).unwrap_or_default(),
+    }))
 }

@@ -16,6 +16,7 @@ const FIELDS: &[&str] = &[
     "artifacts",
     "core",
     "hosts.external",
+    "hosts.internal",
     "repo.autoDeploy",
     "repo.repoWeb",
     "repo.webhookSecret",
@@ -65,6 +66,13 @@ pub fn warnings(staged: &Staged, told: &dyn Fn(Span) -> bool) -> Option<Problem>
             let published = ingress.is_some() || project.cloudflare.is_some();
             let there = runtime(app, project) == Runtime::Kubernetes;
             if *field == "hosts.external" && there && published {
+                continue;
+            }
+            // Elsewhere it is the name by which health is asked for; a Service has the app's.
+            let internal = app.hosts.as_ref().and_then(|hosts| hosts.internal.as_ref());
+            if *field == "hosts.internal"
+                && (!there || internal.is_some_and(|host| host.to_string() == name.as_str()))
+            {
                 continue;
             }
             let Some(span) = find(&entry.value, field) else { continue };

@@ -12,6 +12,7 @@ mod push;
 mod remote;
 #[cfg(feature = "failpoints")]
 pub mod struck;
+mod tls;
 mod twice;
 mod volumes;
 

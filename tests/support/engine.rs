@@ -96,7 +96,7 @@ impl Engine {
 
     /// An engine in a world with its own network that has none yet.
     pub fn start(world: &Arc<World>) -> Self {
-        let daemon = daemon(world);
+        let daemon = daemon(world, &[]);
         let host = format!("unix://{}", socket(world).display());
         let config = Some(world.path("docker-config"));
         let own = Some(Own { world: Arc::clone(world), daemon: Mutex::new(daemon) });
@@ -128,7 +128,19 @@ impl Engine {
     /// those whose restart policy says so.
     pub fn revive(&self) {
         let own = self.ours();
-        *own.daemon.lock().unwrap_or_else(PoisonError::into_inner) = daemon(&own.world);
+        *own.daemon.lock().unwrap_or_else(PoisonError::into_inner) = daemon(&own.world, &[]);
+    }
+
+    /// Has the engine listen on the network too, for clients with a certificate: the folder has `ca.pem`,
+    /// `server.pem` and its key. Returns its address.
+    pub fn revive_with_tls(&self, certificates: &Path) -> String {
+        let own = self.ours();
+        let address = format!("tcp://{ADDRESS}:2376");
+        let file = |name: &str| certificates.join(name).display().to_string();
+        let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server-key.pem"));
+        let more = ["--host", &address, "--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+        *own.daemon.lock().unwrap_or_else(PoisonError::into_inner) = daemon(&own.world, &more);
+        address
     }
 
     /// A further name of the engine, `tcp://10.77.0.1:PORT`: as that of one on another host, for the
@@ -249,8 +261,8 @@ fn socket(world: &World) -> PathBuf {
     world.path("docker.sock")
 }
 
-/// Starts the daemon, or starts it again.
-fn daemon(world: &World) -> Served {
+/// Starts the daemon, or starts it again, with `more` options.
+fn daemon(world: &World, more: &[&str]) -> Served {
     let mut command = world.command("dockerd");
     let path = |name| world.path(name).display().to_string();
     let pid = path("docker.pid");
@@ -258,6 +270,7 @@ fn daemon(world: &World) -> Served {
     command.args(["--data-root", &path("docker"), "--exec-root", &path("docker-exec"), "--pidfile", &pid]);
     command.args(["--host", &format!("unix://{}", socket(world).display())]);
     command.args(["--cgroup-parent", &format!("/{}", world.name())]);
+    command.args(more);
     let daemon = world.serve("dockerd", command);
     daemon.until(|| answers(&socket(world)).is_some_and(|answer| answer.contains("200 OK")));
     daemon

@@ -77,7 +77,7 @@ pub enum EngineError {
     #[error("the Docker engine could not {doing}: {why}")]
     Refused { doing: String, why: String },
     #[error(
-        "the registry {registry} has no image {image}, or this user may not see it: {why}; log in with `docker login {registry}`"
+        "the registry {registry} has no image {image}, or this user may not see it: {why}; see that its name and tag are right, and mend `registry.username` and `registry.password` in the spec, or log in with `docker login {registry}`"
     )]
     NoImage { image: String, registry: String, why: String },
     #[error("the login for the registry {registry} is not to be had: {why}")]
