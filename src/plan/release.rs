@@ -7,7 +7,7 @@ use super::{
 use crate::address::Address;
 use crate::desired::{Build, Source};
 use crate::state::Artifact;
-use crate::state::format::DeployV1;
+use crate::state::format::{DeployV1, short};
 
 /// The deploy of an app, if one is due.
 pub fn plan(context: &Context<'_>) -> Option<Operation> {
@@ -154,9 +154,7 @@ fn moved(old: &Source, new: &Source) -> bool {
 
 /// `app:<first 12>` of a commit, or the next free `-<n>` of it.
 fn next_tag(context: &Context<'_>, commit: &str) -> String {
-    let short: String =
-        commit.trim_start_matches("local:").trim_start_matches("sha256:").chars().take(12).collect();
-    let base = format!("{}:{short}", context.app.name);
+    let base = format!("{}:{}", context.app.name, short(commit));
     let live = context.known.deploy.as_ref().map(|release| release.tag.as_str());
     let taken = |tag: &str| live == Some(tag) || context.base.history.lived(tag);
     let mut tag = base.clone();

@@ -14,7 +14,7 @@ use crate::address::Address;
 use crate::desired::Rollout;
 use crate::provider::dump;
 use crate::spec::name::AppName;
-use crate::state::format::DeployV1;
+use crate::state::format::{DeployV1, digits, short};
 use crate::state::{Artifact, ArtifactKind, Deployment, DeploymentStatus, Snapshot};
 
 /// How many digits of a commit name one at least.
@@ -116,7 +116,7 @@ pub fn target(wanted: &Rollback, stored: &Snapshot, facts: &Facts) -> Result<Dep
     let named = match named.is_empty() && to.len() >= FEWEST {
         true => tags
             .iter()
-            .filter(|(_, known)| bare(known.commit).starts_with(bare(to)))
+            .filter(|(_, known)| digits(known.commit).starts_with(digits(to)))
             .map(|(tag, _)| *tag)
             .collect(),
         false => named,
@@ -174,14 +174,9 @@ fn migrated_since<'a>(
 
 /// The snapshots that a deploy took.
 fn snapshots_before(row: &Deployment, facts: &Facts) -> Vec<String> {
-    let short: String = bare(&row.commit_sha).chars().take(12).collect();
+    let short = short(&row.commit_sha);
     let of = |name: &&String| dump::parse(name).is_some_and(|(_, commit, _)| commit == short);
     facts.snapshots.iter().filter(of).cloned().collect()
-}
-
-/// A commit's digits.
-fn bare(commit: &str) -> &str {
-    commit.trim_start_matches("local:").trim_start_matches("sha256:")
 }
 
 /// The rollback of an app; an empty plan where there is nothing to go back to. `namespace` is that of the

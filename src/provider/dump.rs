@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::failpoint;
 use crate::secret::Secret;
+use crate::state::format::short;
 
 /// Why a server's URL cannot be used. No text shows a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,8 +78,7 @@ fn decoded(part: &str) -> String {
 
 /// `<db>_<sha12>_<YYYYMMDDTHHMMSSZ>.dump`; read from the right, as a database may have `_` in it.
 pub fn file_name(database: &str, commit: &str, now: Timestamp) -> String {
-    let short: String = commit.trim_start_matches("local:").chars().take(12).collect();
-    format!("{database}_{short}_{}.dump", now.strftime("%Y%m%dT%H%M%SZ"))
+    format!("{database}_{}_{}.dump", short(commit), now.strftime("%Y%m%dT%H%M%SZ"))
 }
 
 /// Database, commit and time of a snapshot's name; `None` where it is no such name.
@@ -180,6 +180,7 @@ mod tests {
             "shop_api_0123456789ab_20231114T221320Z.dump"
         );
         assert_eq!(file_name("a", "local:fedcba9876543210", now), "a_fedcba987654_20231114T221320Z.dump");
+        assert_eq!(file_name("a", "sha256:fedcba9876543210", now), "a_fedcba987654_20231114T221320Z.dump");
         let name = "shop_api_0123456789ab_20231114T221320Z.dump";
         assert_eq!(parse(name), Some(("shop_api", "0123456789ab", "20231114T221320Z")));
         for other in ["shop.dump", "_a_20231114T221320Z.dump", "a_xyz_20231114T221320Z.dump", ".web.part"] {

@@ -8,6 +8,7 @@ use crate::plan::{
     Skip, TeardownWork, Work,
 };
 use crate::scrub::visible;
+use crate::state::format;
 use crate::state::record::{CANCELLED, DEPLOYMENT_INTERRUPTED, FORGE_INTERRUPTED};
 
 /// Why an operation is planned.
@@ -253,11 +254,8 @@ pub fn interruption(why: Interruption) -> &'static str {
 
 /// `local:` and 12 digits, or 12 digits of a commit or an image's digest.
 pub fn short(commit: &str) -> String {
-    let twelve = |digits: &str| digits.get(..12).unwrap_or(digits).to_owned();
-    match commit.strip_prefix("local:") {
-        Some(digits) => format!("local:{}", twelve(digits)),
-        None => twelve(commit.trim_start_matches("sha256:")),
-    }
+    let local = if commit.starts_with("local:") { "local:" } else { "" };
+    format!("{local}{}", format::short(commit))
 }
 
 /// How many of each, such as `1 to forge, 2 to update, 3 to deploy, 1 to tear down`.

@@ -226,6 +226,17 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The hex digits of a version: of a commit, of a folder's `local:` or of an image's `sha256:`.
+pub fn digits(commit: &str) -> &str {
+    commit.trim_start_matches("local:").trim_start_matches("sha256:")
+}
+
+/// The first 12 of them, by which releases and snapshots are named.
+pub fn short(commit: &str) -> &str {
+    let digits = digits(commit);
+    digits.get(..12).unwrap_or(digits)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

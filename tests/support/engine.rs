@@ -138,7 +138,8 @@ impl Engine {
         let address = format!("tcp://{ADDRESS}:2376");
         let file = |name: &str| certificates.join(name).display().to_string();
         let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server-key.pem"));
-        let more = ["--host", &address, "--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+        let more =
+            ["--host", &address, "--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
         *own.daemon.lock().unwrap_or_else(PoisonError::into_inner) = daemon(&own.world, &more);
         address
     }

@@ -33,7 +33,8 @@ fn an_engine_is_reached_by_tls_by_whom_it_knows_and_who_knows_it() {
     }
     let Some(engine) = Engine::apart(WHAT) else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    run(Command::new("sh").args(["-c", CERTIFICATES]).current_dir(folder.path())).expect("openssl makes them");
+    run(Command::new("sh").args(["-c", CERTIFICATES]).current_dir(folder.path()))
+        .expect("openssl makes them");
     let (own, foreign) = (folder.path().join("own"), folder.path().join("foreign"));
     engine.kill();
     let address = engine.revive_with_tls(&own);
