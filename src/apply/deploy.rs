@@ -31,7 +31,7 @@ use crate::provider::supervise::client::Observation;
 use crate::provider::{machine, releases};
 use crate::spec::name::AppName;
 use crate::state::format::{self, DeployV1, ForgeV1};
-use crate::state::{ArtifactKind, Change, DeploymentStatus};
+use crate::state::{Change, DeploymentStatus};
 
 /// What a step says that an interrupted attempt has done.
 const REUSED: &str = "an interrupted attempt did this, and its release is whole";
@@ -419,13 +419,7 @@ impl<'a> Deploying<'a> {
                 status: DeploymentStatus::RolledBack,
                 error: String::new(),
             }),
-            None => Some(Change::ArtifactKept {
-                id: release.deployment,
-                app: self.app.clone(),
-                kind: ArtifactKind::Release,
-                name: release.tag,
-                body: deployed.body.clone(),
-            }),
+            None => Some(format::kept(self.app, &release, &deployed)),
         };
         let forged = format::record(&self.forge, self.work.protected);
         let live = [record(Address::forge(self.app), forged), record(Address::deploy(self.app), deployed)];

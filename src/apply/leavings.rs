@@ -17,8 +17,8 @@ use crate::desired::{Build, Desired, Source};
 use crate::plan::{DeployWork, Plan, Running, Work};
 use crate::provider::{machine, releases};
 use crate::spec::name::AppName;
-use crate::state::Snapshot;
 use crate::state::format::{self, DeployV1, ForgeV1};
+use crate::state::{Artifact, Snapshot};
 
 /// How long the replicas of a roll that was given up may take to end before they count as at work.
 const ENDING: Duration = Duration::from_secs(2);
@@ -33,6 +33,10 @@ pub struct Leavings {
     inner: PathBuf,
     /// The folders of releases that are no attempts, whatever a word beside them says.
     kept: BTreeSet<PathBuf>,
+    /// Those of them that were live and are kept for a rollback.
+    lived: BTreeSet<PathBuf>,
+    /// Whether a deploy takes up what is whole, and sweeps the rest.
+    taken_up: bool,
 }
 
 impl Leavings {
@@ -43,7 +47,8 @@ impl Leavings {
             None => (PathBuf::new(), Vec::new()),
         };
         let (releases, cache) = (folders.releases(app), folders.cache(app));
-        Self { releases, cache, cached, inner, kept: BTreeSet::new() }
+        let (kept, lived) = (BTreeSet::new(), BTreeSet::new());
+        Self { releases, cache, cached, inner, kept, lived, taken_up: false }
     }
 
     pub fn keep(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Self {
@@ -56,6 +61,13 @@ impl Leavings {
     /// # Errors
     /// Where a folder cannot be removed.
     pub fn sweep(&self) -> io::Result<usize> {
+        for lived in releases::attempts(&self.releases)?.iter().filter(|folder| self.lived.contains(*folder))
+        {
+            releases::forget_attempt(lived)?;
+        }
+        if self.taken_up {
+            return Ok(0);
+        }
         let mut swept = releases::sweep(&self.releases, &self.cache, &self.cached, &self.inner)?;
         for folder in releases::attempts(&self.releases)? {
             if self.kept.contains(&folder) {
@@ -96,6 +108,9 @@ pub fn find(
     let recorded = records.filter_map(|(_, record)| record.read::<DeployV1>());
     let recorded: Vec<PathBuf> =
         recorded.map(|release| releases::root(&folders.stage, &release.folder)).collect();
+    let lived = stored.artifacts.iter().filter_map(Artifact::read::<DeployV1>);
+    let lived: BTreeSet<PathBuf> =
+        lived.map(|release| releases::root(&folders.stage, &release.folder)).collect();
     let mut found = BTreeMap::new();
     for name in releases::attempted(&folders.all_releases()) {
         let Ok(app) = name.parse::<AppName>() else { continue };
@@ -108,18 +123,21 @@ pub fn find(
         let own = serves.map(|name| folders.releases(&app).join(name));
         let made_of = desired.apps.get(&app).map(|app| (&app.source, &app.build));
         let leavings = Leavings::new(folders, &app, made_of).keep(recorded.iter().cloned()).keep(own);
-        found.insert(app, leavings);
+        let leavings = leavings.keep(lived.iter().cloned());
+        found.insert(app, Leavings { lived: lived.clone(), ..leavings });
     }
     found
 }
 
-/// Without those of the apps that a plan deploys: a deploy takes up what is whole, and sweeps the rest.
+/// Of the apps that a plan deploys, a deploy takes up what is whole, and sweeps the rest.
 pub fn not_taken_up(mut found: BTreeMap<AppName, Leavings>, plan: &Plan) -> BTreeMap<AppName, Leavings> {
     for operation in &plan.operations {
         if let Work::Deploy(work) = &operation.work
             && work.record_only.is_none()
         {
-            found.remove(&operation.address.name);
+            if let Some(leavings) = found.get_mut(&operation.address.name) {
+                leavings.taken_up = true;
+            }
         }
     }
     found

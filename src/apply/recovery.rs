@@ -94,6 +94,11 @@ pub fn settle(
         }
         for (address, record) in live {
             if snapshot.resources.get(&address) != Some(&record) {
+                if let Some(release) = record.read::<DeployV1>().filter(|_| address.kind == Kind::Deploy) {
+                    // It was live, whatever becomes of it.
+                    changes.push(format::kept(&address.name, &release, &record));
+                    snapshot.keep(&address.name, &release.deployment, &release.tag, &record.body);
+                }
                 snapshot.resources.insert(address.clone(), record.clone());
                 changes.push(Change::RecordPut { address, record });
             }

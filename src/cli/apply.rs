@@ -144,6 +144,13 @@ impl Applying<'_> {
     async fn agree(&self) -> Result<Step, Failure> {
         let selection = &self.options.selection;
         let made = Made::new(self.project, self.desired.clone(), selection, &self.plan_options).await?;
+        let target = self.plan_options.rollback.as_ref().filter(|_| made.plan.is_empty());
+        let target = target.map(|wanted| rollback::target(wanted, &made.stored, &made.facts));
+        let live = match target {
+            Some(Err(why @ NoTarget::Live { .. })) => Some(why),
+            Some(Err(why)) => return Err(Failure::new(why.to_string()).help(why.help())),
+            Some(Ok(_)) | None => None,
+        };
         let shown = made.shown(self.project, None);
         shown.write(&self.options.output)?;
         print(&shown, self.global, self.printer);
@@ -153,12 +160,8 @@ impl Applying<'_> {
             return Err(Failure::new(format!("app `{app}` has no live release to restart"))
                 .help("`norn status` shows what runs; `norn apply` deploys"));
         }
-        if let (Some(wanted), true) = (&self.plan_options.rollback, made.plan.is_empty()) {
-            match rollback::target(wanted, &made.stored, &made.facts) {
-                Err(why @ NoTarget::Live { .. }) => self.printer.talk(&why.to_string()),
-                Err(why) => return Err(Failure::new(why.to_string()).help(why.help())),
-                Ok(_) => {}
-            }
+        if let Some(live) = live {
+            self.printer.talk(&live.to_string());
         }
         if made.plan.is_empty() && made.settles == 0 {
             finished(self.global, self.printer, "unchanged");

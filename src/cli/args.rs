@@ -368,7 +368,7 @@ pub struct Doing {
     #[arg(short, long)]
     pub yes: bool,
     /// With --yes, the stage's name (without stages the project's): for what destroys, and to restart
-    /// in a protected stage
+    /// or roll back in a protected stage
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
     #[command(flatten)]

@@ -23,7 +23,7 @@ use crate::render::Printer;
 use crate::render::status::{AppV1, StatusV1, table};
 use crate::spec::name::AppName;
 use crate::state::format::{DeployV1, ForgeV1};
-use crate::state::{Change, Record, Snapshot};
+use crate::state::{Change, DeploymentStatus, Record, Snapshot};
 
 pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
@@ -78,9 +78,14 @@ pub fn run(global: &Global, options: &Status, printer: Printer) -> Result<Exit, 
 
 fn unsettled(change: &Change, stored: &Snapshot) -> Option<String> {
     match change {
-        Change::DeploymentStatus { id, error, .. } => {
+        Change::DeploymentStatus { id, status, error } => {
             let row = stored.deployments.iter().find(|row| row.id == *id)?;
-            Some(format!("deploy/{}: {error}", row.app))
+            Some(match status {
+                DeploymentStatus::RolledBack => {
+                    format!("deploy/{}: {} was gone back from", row.app, row.image_tag)
+                }
+                _ => format!("deploy/{}: {error}", row.app),
+            })
         }
         Change::ForgeEnded { app, error, .. } => Some(format!("forge/{app}: {error}")),
         Change::RecordPut { address, .. } => Some(format!("{address} serves and is not recorded")),

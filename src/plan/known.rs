@@ -83,6 +83,8 @@ pub struct History<'a> {
     of_commit: HashMap<(&'a AppName, &'a str), Vec<&'a Deployment>>,
     by_id: HashMap<&'a str, DeploymentStatus>,
     live_tags: HashSet<&'a str>,
+    /// Where the first row of a tag stands that did not fail.
+    made: HashMap<&'a str, usize>,
 }
 
 impl<'a> History<'a> {
@@ -91,6 +93,12 @@ impl<'a> History<'a> {
         let lived = |row: &&Deployment| {
             matches!(row.status, DeploymentStatus::Deployed | DeploymentStatus::RolledBack)
         };
+        let tags = rows.iter().filter(lived).map(|row| row.image_tag.as_str());
+        let kept = stored.artifacts.iter().map(|kept| kept.name.as_str());
+        let mut made = HashMap::new();
+        for (at, row) in rows.iter().enumerate().filter(|(_, row)| lived(row)) {
+            made.entry(row.image_tag.as_str()).or_insert(at);
+        }
         let mut of_commit: HashMap<_, Vec<&Deployment>> = HashMap::new();
         for row in rows {
             of_commit.entry((&row.app, row.commit_sha.as_str())).or_default().push(row);
@@ -99,7 +107,8 @@ impl<'a> History<'a> {
             of_commit,
             newest: rows.iter().map(|row| (&row.app, row)).collect(),
             by_id: rows.iter().map(|row| (row.id.as_str(), row.status)).collect(),
-            live_tags: rows.iter().filter(lived).map(|row| row.image_tag.as_str()).collect(),
+            live_tags: tags.chain(kept).collect(),
+            made,
         }
     }
 
@@ -112,13 +121,23 @@ impl<'a> History<'a> {
     /// The newest attempt at a commit, if the user went back from what came of it; `live` is the live release.
     pub fn rolled_back(&self, app: &AppName, commit: &str, live: &DeployV1) -> Option<&'a Deployment> {
         let rows = self.of_commit.get(&(app, commit))?;
-        let newest = rows.iter().rfind(|row| row.id != live.deployment)?;
-        (newest.status == DeploymentStatus::RolledBack).then_some(*newest)
+        let newest = rows
+            .iter()
+            .rfind(|row| row.id != live.deployment && row.status != DeploymentStatus::Failed)
+            .filter(|row| row.status == DeploymentStatus::RolledBack)?;
+        // What was left for a newer one was not gone back from.
+        let made = |tag: &str| self.made.get(tag).copied();
+        (made(&newest.image_tag) > made(&live.tag)).then_some(*newest)
     }
 
     /// Whether the live release has no row that says so: a run died between the two.
     pub fn unrecorded(&self, release: &DeployV1) -> bool {
         self.by_id.get(release.deployment.as_str()).is_none_or(|status| *status == DeploymentStatus::Failed)
+    }
+
+    /// Whether a row says that a tag was live.
+    pub fn was_live(&self, tag: &str) -> bool {
+        self.made.contains_key(tag)
     }
 
     /// Whether a tag ever went live: then it names that build for good. A failed attempt gives its

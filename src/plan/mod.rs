@@ -81,11 +81,11 @@ pub struct Options {
 pub fn plan(desired: &Desired, stored: &Snapshot, facts: &Facts, options: &Options) -> Plan {
     if let Some(app) = &options.restart {
         let rollout = desired.apps.get(app).map(|app| app.rollout).unwrap_or_default();
-        return restart::plan(app, rollout, &desired.kubernetes.namespace, stored, facts);
+        return restart::plan(app, rollout, desired, stored, facts);
     }
     if let Some(wanted) = &options.rollback {
         let rollout = desired.apps.get(&wanted.app).map(|app| app.rollout).unwrap_or_default();
-        return rollback::plan(wanted, rollout, &desired.kubernetes.namespace, stored, facts);
+        return rollback::plan(wanted, rollout, desired, stored, facts);
     }
     let mut plan = Plan::default();
     let renames = known::renames(desired, stored);

@@ -162,6 +162,8 @@ pub enum Blocked {
     Refused { objects: Vec<String> },
     /// The app wants a port of another, which in turn waits for this one.
     PortHeld { port: u16, by: AppName },
+    /// What is live needs these, and the spec or the environment does not give them now.
+    ValuesMissing { names: Vec<String> },
 }
 
 /// The steps of all operations, by their names in the step logs.

@@ -37,9 +37,9 @@ pub fn plan(context: &Context<'_>) -> Option<Operation> {
         }
     }
     if held(context).is_some() {
+        // Not in place of a release whose folder is gone, either: the user decides.
         reasons.clear();
-    }
-    if context.missing_release().is_some() {
+    } else if context.missing_release().is_some() {
         reasons.push(Reason::ReleaseMissing);
     }
     if context.base.options.redeploy.contains(&app.name) {

@@ -1,18 +1,20 @@
 //! A plan that starts an app's live release again under its live definition.
 
+use std::collections::BTreeMap;
+
 use super::{
     Action, Blocked, Facts, ForgeWork, Interruption, Known, Operation, Plan, Reason, Risk, Roll, Running,
     Work, forge,
 };
 use crate::address::Address;
-use crate::desired::{Definition, Front, Rollout};
+use crate::desired::{Definition, Desired, EnvValue, Front, Rollout};
+use crate::secret::Secret;
 use crate::spec::name::AppName;
 use crate::state::Snapshot;
 use crate::state::format::ForgeV1;
 
 /// The restart of an app; an empty plan where nothing of it is live.
-/// `namespace` is that of the spec.
-pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot, facts: &Facts) -> Plan {
+pub fn plan(app: &AppName, rollout: Rollout, desired: &Desired, stored: &Snapshot, facts: &Facts) -> Plan {
     let known = Known::of(app, stored);
     let (Some(live), Some(release)) = (known.forge, known.deploy) else { return Plan::default() };
     let Some(definition) = live.definition.clone() else { return Plan::default() };
@@ -24,7 +26,7 @@ pub fn plan(app: &AppName, rollout: Rollout, namespace: &str, stored: &Snapshot,
         steps: forge::steps(&definition, None),
         waits: Vec::new(),
         risk: interruption(&definition).map_or(Risk::Safe, Risk::Interrupts),
-        blocked: blocked(app, &live, namespace, facts),
+        blocked: blocked(app, &live, desired, facts),
         before: known.before,
         work: Work::Forge(Box::new(ForgeWork {
             renamed_from: None,
@@ -48,13 +50,23 @@ pub fn interruption(definition: &Definition) -> Option<Interruption> {
 }
 
 /// Why what is live cannot be put live again from here.
-pub fn blocked(app: &AppName, live: &ForgeV1, namespace: &str, facts: &Facts) -> Option<Blocked> {
+pub fn blocked(app: &AppName, live: &ForgeV1, desired: &Desired, facts: &Facts) -> Option<Blocked> {
+    let namespace = desired.kubernetes.namespace.as_str();
     if let Some(there) = live.namespace.as_ref().filter(|there| there.name != namespace) {
         let shown = |name: &str| format!("kubernetes, namespace {name}");
         return Some(Blocked::Moves { from: shown(&there.name), to: shown(namespace) });
     }
-    match facts.running.get(app) {
-        Some(Running::Elsewhere { host }) => Some(Blocked::ElsewhereRunning { host: host.clone() }),
-        _ => None,
+    if let Some(Running::Elsewhere { host }) = facts.running.get(app) {
+        return Some(Blocked::ElsewhereRunning { host: host.clone() });
     }
+    let names = missing(live.definition.as_ref()?, desired.values.of(app));
+    (!names.is_empty()).then_some(Blocked::ValuesMissing { names })
+}
+
+/// The values that a live definition needs and that are not at hand: those of an app that the spec leaves
+/// alone or has no more, and of a secret that the spec has dropped since.
+fn missing(live: &Definition, values: Option<&BTreeMap<String, Secret>>) -> Vec<String> {
+    let referred = live.env.iter().filter(|(_, value)| matches!(value, EnvValue::Reference(_)));
+    let needed = referred.map(|(name, _)| name).chain(&live.secrets);
+    needed.filter(|name| values.is_none_or(|values| !values.contains_key(*name))).cloned().collect()
 }

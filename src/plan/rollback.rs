@@ -11,8 +11,9 @@ use super::{
     Work, restart,
 };
 use crate::address::Address;
-use crate::desired::Rollout;
+use crate::desired::{Desired, Rollout};
 use crate::provider::dump;
+use crate::scrub::visible;
 use crate::spec::name::AppName;
 use crate::state::format::{DeployV1, digits, short};
 use crate::state::{Artifact, ArtifactKind, Deployment, DeploymentStatus, Snapshot};
@@ -37,9 +38,9 @@ pub enum NoTarget {
     NothingBefore { app: AppName, live: String },
     #[error("the releases of app `{app}` before {live} are not kept any more")]
     NothingKept { app: AppName, live: String },
-    #[error("app `{app}` has no release `{to}`")]
+    #[error("app `{app}` has no release `{}`", visible(to))]
     Unknown { app: AppName, to: String, kept: Vec<String> },
-    #[error("`{to}` names several releases of app `{app}`: {}", tags.join(", "))]
+    #[error("`{}` names several releases of app `{app}`: {}", visible(to), tags.join(", "))]
     Ambiguous { app: AppName, to: String, tags: Vec<String> },
     #[error("{live} is live already")]
     Live { live: String },
@@ -63,6 +64,9 @@ impl NoTarget {
             }
             NoTarget::NothingKept { .. } => {
                 "check out the commit, or pin `repo.ref` to it, and run `norn apply`".to_owned()
+            }
+            NoTarget::Unknown { to, kept: all, .. } if digits(to).len() < FEWEST => {
+                format!("{}; a commit is named by {FEWEST} digits at least", kept(all))
             }
             NoTarget::Unknown { kept: all, .. } => kept(all),
             NoTarget::Ambiguous { .. } => "name one by its tag".to_owned(),
@@ -99,7 +103,12 @@ pub fn target(wanted: &Rollback, stored: &Snapshot, facts: &Facts) -> Result<Dep
         let there = tags.iter().filter(|(tag, known)| **tag != live.tag && known.release.is_some());
         there.map(|(tag, _)| (*tag).to_owned()).collect()
     };
+    let history = History::of(stored);
     let Some(to) = &wanted.to else {
+        if history.unrecorded(&live) && history.was_live(&live.tag) {
+            // A rollback put it live and died: this one goes on with it. No deploy makes a tag that lived.
+            return Ok(live);
+        }
         let before = |(tag, known): &(&&str, &OfTag<'_>)| {
             **tag != live.tag && known.lived.is_some_and(|(_, row)| row.status == DeploymentStatus::Deployed)
         };
@@ -113,10 +122,11 @@ pub fn target(wanted: &Rollback, stored: &Snapshot, facts: &Facts) -> Result<Dep
     };
     let named: Vec<&str> =
         tags.keys().copied().filter(|tag| *tag == to || tag.rsplit(':').next() == Some(to)).collect();
-    let named = match named.is_empty() && to.len() >= FEWEST {
+    let sha = digits(to).to_ascii_lowercase();
+    let named = match named.is_empty() && sha.len() >= FEWEST {
         true => tags
             .iter()
-            .filter(|(_, known)| digits(known.commit).starts_with(digits(to)))
+            .filter(|(_, known)| digits(known.commit).starts_with(&sha))
             .map(|(tag, _)| *tag)
             .collect(),
         false => named,
@@ -133,7 +143,7 @@ pub fn target(wanted: &Rollback, stored: &Snapshot, facts: &Facts) -> Result<Dep
     let tag = tag.to_owned();
     match (known.lived, known.release.and_then(Artifact::read::<DeployV1>)) {
         // Of one that a run put live and died, that is still to be written down.
-        _ if tag == live.tag && History::of(stored).unrecorded(&live) => Ok(live),
+        _ if tag == live.tag && history.unrecorded(&live) => Ok(live),
         _ if tag == live.tag => Err(NoTarget::Live { live: tag }),
         (None, _) => Err(NoTarget::NeverLive { tag }),
         (Some(_), None) => Err(NoTarget::Pruned { tag, kept: kept() }),
@@ -144,14 +154,15 @@ pub fn target(wanted: &Rollback, stored: &Snapshot, facts: &Facts) -> Result<Dep
 /// All tags of an app; a release counts where it is there.
 fn tags<'a>(app: &AppName, stored: &'a Snapshot, facts: &Facts) -> BTreeMap<&'a str, OfTag<'a>> {
     let mut tags: BTreeMap<&str, OfTag<'_>> = BTreeMap::new();
+    let kept = stored.artifacts.iter().filter(|kept| kept.app == *app && kept.kind == ArtifactKind::Release);
     for (at, row) in stored.deployments.iter().enumerate().filter(|(_, row)| row.app == *app) {
         let known = tags.entry(&row.image_tag).or_insert(OfTag { lived: None, commit: "", release: None });
         known.commit = &row.commit_sha;
-        if row.status != DeploymentStatus::Failed {
+        // One that is kept was live, whatever became of the run that put it there.
+        if row.status != DeploymentStatus::Failed || kept.clone().any(|kept| kept.name == row.image_tag) {
             known.lived = Some((at, row));
         }
     }
-    let kept = stored.artifacts.iter().filter(|kept| kept.app == *app && kept.kind == ArtifactKind::Release);
     for artifact in kept.filter(|artifact| facts.releases.contains(&artifact.name)) {
         if let Some(known) = tags.get_mut(artifact.name.as_str()) {
             known.release = Some(artifact);
@@ -179,9 +190,14 @@ fn snapshots_before(row: &Deployment, facts: &Facts) -> Vec<String> {
     facts.snapshots.iter().filter(of).cloned().collect()
 }
 
-/// The rollback of an app; an empty plan where there is nothing to go back to. `namespace` is that of the
-/// spec.
-pub fn plan(wanted: &Rollback, rollout: Rollout, namespace: &str, stored: &Snapshot, facts: &Facts) -> Plan {
+/// The rollback of an app; an empty plan where there is nothing to go back to.
+pub fn plan(
+    wanted: &Rollback,
+    rollout: Rollout,
+    desired: &Desired,
+    stored: &Snapshot,
+    facts: &Facts,
+) -> Plan {
     let Ok(release) = target(wanted, stored, facts) else { return Plan::default() };
     let app = &wanted.app;
     let known = Known::of(app, stored);
@@ -205,7 +221,7 @@ pub fn plan(wanted: &Rollback, rollout: Rollout, namespace: &str, stored: &Snaps
             (None, Some(interruption)) => Risk::Interrupts(interruption),
             (Some(_), _) | (None, None) => Risk::Safe,
         },
-        blocked: restart::blocked(app, &forge, namespace, facts),
+        blocked: restart::blocked(app, &forge, desired, facts),
         before: known.before,
         work: Work::Deploy(Box::new(DeployWork {
             source: release.source.clone(),

@@ -11,7 +11,7 @@ use crate::address::{Address, Kind};
 use crate::desired::{Desired, Runtime, Why};
 use crate::spec::name::AppName;
 use crate::state::format::DeployV1;
-use crate::state::{ForgeStatus, Snapshot};
+use crate::state::{Artifact, ForgeStatus, Snapshot};
 
 /// The apps to tear down. `renames` are the names that live on under another.
 pub fn removed(
@@ -88,11 +88,13 @@ pub fn plan(app: &AppName, stored: &Snapshot, facts: &Facts, options: &Options) 
     }
 }
 
-/// The live releases of other apps that lie with an app's: they were made under its name.
+/// The releases of other apps, live or kept, that lie with an app's: they were made under its name.
 fn spared(app: &AppName, stored: &Snapshot) -> Vec<String> {
     let own = format!("releases/{app}/");
     let others =
         stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy && address.name != *app);
-    let folders = others.filter_map(|(_, record)| Some(record.read::<DeployV1>()?.folder));
-    folders.filter(|folder| folder.starts_with(&own)).collect()
+    let live = others.filter_map(|(_, record)| record.read::<DeployV1>());
+    let kept = stored.artifacts.iter().filter(|kept| kept.app != *app).filter_map(Artifact::read::<DeployV1>);
+    let folders: BTreeSet<String> = live.chain(kept).map(|release| release.folder).collect();
+    folders.into_iter().filter(|folder| folder.starts_with(&own)).collect()
 }

@@ -189,6 +189,10 @@ pub fn blocked(blocked: &Blocked) -> String {
                 "{by} holds port {port} until this app leaves its own: apply with another port first, then change it"
             )
         }
+        Blocked::ValuesMissing { names } => format!(
+            "what is live needs {}, which the spec does not give it now: have the spec name the app and them, or apply it first",
+            names.join(", ")
+        ),
     }
 }
 
@@ -204,6 +208,7 @@ pub fn blocked_code(blocked: &Blocked) -> &'static str {
         Blocked::VolumesStay { .. } => "volumes-stay",
         Blocked::Refused { .. } => "refused",
         Blocked::PortHeld { .. } => "port-held",
+        Blocked::ValuesMissing { .. } => "values-missing",
     }
 }
 

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::record::Record;
+use super::change::Change;
+use super::record::{ArtifactKind, Record};
 use crate::desired::{Build, Definition, EnvValue, Route, Source};
 use crate::scrub::visible;
 use crate::secret::Secret;
+use crate::spec::name::AppName;
 
 /// The body of a `forge/<app>` record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -224,6 +226,17 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What keeps a release for a rollback; `record` is the one under which it is live.
+pub fn kept(app: &AppName, release: &DeployV1, record: &Record) -> Change {
+    Change::ArtifactKept {
+        id: release.deployment.clone(),
+        app: app.clone(),
+        kind: ArtifactKind::Release,
+        name: release.tag.clone(),
+        body: record.body.clone(),
+    }
 }
 
 /// The hex digits of a version: of a commit, of a folder's `local:` or of an image's `sha256:`.

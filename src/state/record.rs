@@ -36,6 +36,22 @@ pub struct Snapshot {
     pub now: Timestamp,
 }
 
+impl Snapshot {
+    /// Notes a release that is kept, if none of its tag is.
+    pub fn keep(&mut self, app: &AppName, id: &str, tag: &str, body: &serde_json::Value) {
+        if !self.artifacts.iter().any(|kept| kept.app == *app && kept.name == tag) {
+            self.artifacts.push(Artifact {
+                id: id.to_owned(),
+                app: app.clone(),
+                kind: ArtifactKind::Release,
+                name: tag.to_owned(),
+                body: body.clone(),
+                created_at: self.now,
+            });
+        }
+    }
+}
+
 /// What is known of one resource: the definition or release that was put live last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
