@@ -134,10 +134,9 @@ pub fn not_taken_up(mut found: BTreeMap<AppName, Leavings>, plan: &Plan) -> BTre
     for operation in &plan.operations {
         if let Work::Deploy(work) = &operation.work
             && work.record_only.is_none()
+            && let Some(leavings) = found.get_mut(&operation.address.name)
         {
-            if let Some(leavings) = found.get_mut(&operation.address.name) {
-                leavings.taken_up = true;
-            }
+            leavings.taken_up = true;
         }
     }
     found
