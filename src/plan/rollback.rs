@@ -159,7 +159,8 @@ fn tags<'a>(app: &AppName, stored: &'a Snapshot, facts: &Facts) -> BTreeMap<&'a 
         let known = tags.entry(&row.image_tag).or_insert(OfTag { lived: None, commit: "", release: None });
         known.commit = &row.commit_sha;
         // One that is kept was live, whatever became of the run that put it there.
-        if row.status != DeploymentStatus::Failed || kept.clone().any(|kept| kept.name == row.image_tag) {
+        let was_live = || known.lived.is_none() && kept.clone().any(|kept| kept.name == row.image_tag);
+        if row.status != DeploymentStatus::Failed || was_live() {
             known.lived = Some((at, row));
         }
     }

@@ -136,10 +136,8 @@ fn a_rollback_that_dies_is_gone_on_with_and_goes_no_further() {
         assert!(["three", "two"].contains(&before.as_str()), "{before}");
         // What it had done counts: the same command goes on with it.
         let done = statuses(&sandbox).contains(&"rolled_back".to_owned());
-        if !done {
-            sandbox.ok("rollback web --yes");
-        }
-        assert_eq!(version(port), "two", "after {wait} ms");
+        let went_on = if done { String::new() } else { sandbox.ok("rollback web --yes").err };
+        assert_eq!(version(port), "two", "after {wait} ms: {went_on}");
         assert_eq!(settled(&sandbox), ["deployed", "deployed", "rolled_back", "deployed"], "after {wait} ms");
         sandbox.ok("apply --yes");
         sandbox.plan_is_empty();
