@@ -104,6 +104,11 @@ pub fn find(
     stored: &Snapshot,
     running: &BTreeMap<AppName, Running>,
 ) -> BTreeMap<AppName, Leavings> {
+    let attempted = releases::attempted(&folders.all_releases());
+    // Every plan asks, and mostly nothing is left: no record is read for it.
+    if attempted.is_empty() {
+        return BTreeMap::new();
+    }
     let records = stored.resources.iter().filter(|(address, _)| address.kind == Kind::Deploy);
     let recorded = records.filter_map(|(_, record)| record.read::<DeployV1>());
     let recorded: Vec<PathBuf> =
@@ -112,7 +117,7 @@ pub fn find(
     let lived: BTreeSet<PathBuf> =
         lived.map(|release| releases::root(&folders.stage, &release.folder)).collect();
     let mut found = BTreeMap::new();
-    for name in releases::attempted(&folders.all_releases()) {
+    for name in attempted {
         let Ok(app) = name.parse::<AppName>() else { continue };
         let serves = match running.get(&app) {
             Some(Running::Elsewhere { .. } | Running::Silent { .. }) => continue,
@@ -130,7 +135,7 @@ pub fn find(
 }
 
 /// Of the apps that a plan deploys, a deploy takes up what is whole, and sweeps the rest.
-pub fn not_taken_up(mut found: BTreeMap<AppName, Leavings>, plan: &Plan) -> BTreeMap<AppName, Leavings> {
+pub fn taken_up_by(mut found: BTreeMap<AppName, Leavings>, plan: &Plan) -> BTreeMap<AppName, Leavings> {
     for operation in &plan.operations {
         if let Work::Deploy(work) = &operation.work
             && work.record_only.is_none()

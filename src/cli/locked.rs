@@ -113,7 +113,7 @@ impl Locked<'_> {
         let key = settled.stored.key.clone().expect("a store that was locked has a key");
         let left = self.left(&settled);
         let Due { plan, done } = self.unless_stopped(&lock.control, decide(settled)).await??;
-        self.sweep(leavings::not_taken_up(left, &plan), &events).await;
+        self.sweep(leavings::taken_up_by(left, &plan), &events).await;
         for address in &done {
             events.send(Event::OperationSkipped { address: address.clone() });
         }

@@ -82,8 +82,9 @@ pub struct History<'a> {
     /// By app and commit, oldest first.
     of_commit: HashMap<(&'a AppName, &'a str), Vec<&'a Deployment>>,
     by_id: HashMap<&'a str, DeploymentStatus>,
-    live_tags: HashSet<&'a str>,
-    /// Where the first row of a tag stands that did not fail.
+    /// The tags of what is kept, whatever its rows say.
+    kept: HashSet<&'a str>,
+    /// Where the first row of a tag stands that says it was live.
     made: HashMap<&'a str, usize>,
 }
 
@@ -93,7 +94,6 @@ impl<'a> History<'a> {
         let lived = |row: &&Deployment| {
             matches!(row.status, DeploymentStatus::Deployed | DeploymentStatus::RolledBack)
         };
-        let tags = rows.iter().filter(lived).map(|row| row.image_tag.as_str());
         let kept = stored.artifacts.iter().map(|kept| kept.name.as_str());
         let mut made = HashMap::new();
         for (at, row) in rows.iter().enumerate().filter(|(_, row)| lived(row)) {
@@ -107,7 +107,7 @@ impl<'a> History<'a> {
             of_commit,
             newest: rows.iter().map(|row| (&row.app, row)).collect(),
             by_id: rows.iter().map(|row| (row.id.as_str(), row.status)).collect(),
-            live_tags: tags.chain(kept).collect(),
+            kept: kept.collect(),
             made,
         }
     }
@@ -143,7 +143,7 @@ impl<'a> History<'a> {
     /// Whether a tag ever went live: then it names that build for good. A failed attempt gives its
     /// tag back.
     pub fn lived(&self, tag: &str) -> bool {
-        self.live_tags.contains(tag)
+        self.was_live(tag) || self.kept.contains(tag)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Action, Blocked, Facts, ForgeWork, Interruption, Known, Operation, Plan, Reason, Risk, Roll, Running,
-    Work, forge,
+    Work, forge, on_kubernetes,
 };
 use crate::address::Address;
 use crate::desired::{Definition, Desired, EnvValue, Front, Rollout};
@@ -53,8 +53,7 @@ pub fn interruption(definition: &Definition) -> Option<Interruption> {
 pub fn blocked(app: &AppName, live: &ForgeV1, desired: &Desired, facts: &Facts) -> Option<Blocked> {
     let namespace = desired.kubernetes.namespace.as_str();
     if let Some(there) = live.namespace.as_ref().filter(|there| there.name != namespace) {
-        let shown = |name: &str| format!("kubernetes, namespace {name}");
-        return Some(Blocked::Moves { from: shown(&there.name), to: shown(namespace) });
+        return Some(Blocked::Moves { from: on_kubernetes(&there.name), to: on_kubernetes(namespace) });
     }
     if let Some(Running::Elsewhere { host }) = facts.running.get(app) {
         return Some(Blocked::ElsewhereRunning { host: host.clone() });

@@ -139,10 +139,11 @@ impl Engine {
         let name = hold.name();
         let options = CreateContainerOptionsBuilder::new().name(&format!("{name}{NEW}")).build();
         let body = hold.body(env, labels, published);
-        self.talk("make a container for", hold.labels.get(APP).map_or("", String::as_str))?;
+        let app = hold.labels.get(APP).map_or("", String::as_str);
+        self.talk("make a container for", app)?;
         let made = self.docker.create_container(Some(options), body).await;
         let id = made.map_err(|error| self.failed("make a container", &error))?.id;
-        self.talk("made a container for", hold.labels.get(APP).map_or("", String::as_str))?;
+        self.talk("made a container for", app)?;
         Ok((id, name))
     }
 
